@@ -1,0 +1,48 @@
+"""Planning of intraoperative 50 kV needle radiotherapy of the spine.
+
+For research and education; not a medical device; not for treating patients.
+
+The public names are loaded when first used, so that ``import iort_planner`` and
+``iort-planner --help`` cost neither VTK nor SimpleITK.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+INTENDED_USE = "For research and education; not a medical device; not for treating patients."
+
+_PUBLIC = {
+    "Applicator": "iort_planner.applicator",
+    "DepthDoseTable": "iort_planner.source.depth_dose",
+    "DepthReference": "iort_planner.applicator",
+    "ImageGrid": "iort_planner.imaging.volume",
+    "IortError": "iort_planner.errors",
+    "Needle": "iort_planner.geometry.needle",
+    "Plan": "iort_planner.planning.plan",
+    "Prescription": "iort_planner.planning.prescription",
+    "Quantity": "iort_planner.units",
+    "SpinalCanal": "iort_planner.geometry.canal",
+    "Volume": "iort_planner.imaging.volume",
+    "load_series": "iort_planner.imaging.series",
+    "locate_needle": "iort_planner.geometry.needle",
+    "make_plan": "iort_planner.planning.plan",
+    "read_applicator": "iort_planner.applicator",
+    "read_table": "iort_planner.source.depth_dose",
+    "segment_canal": "iort_planner.geometry.canal",
+}
+
+__all__ = ["INTENDED_USE", "__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

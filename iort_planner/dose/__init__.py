@@ -1,0 +1,1 @@
+"""Dose at points and on a grid; knows nothing of DICOM."""

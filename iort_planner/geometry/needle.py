@@ -1,0 +1,126 @@
+"""The needle in patient space: a finished value, found automatically or given by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iort_planner.applicator import unit_vector
+from iort_planner.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from iort_planner.applicator import Applicator
+    from iort_planner.imaging.volume import Volume
+    from iort_planner.units import FloatArray
+
+
+class Confidence(StrEnum):
+    """How far an automatic step may be trusted; ``low`` always has a reason and a warning in the plan."""
+
+    HIGH = "high"
+    LOW = "low"
+
+
+# A tip picked by hand on 1 mm slices: about half a slice along, half a pixel across (k=1). Our own figure.
+MANUAL_TIP_UNCERTAINTY_MM = 0.7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Needle:
+    """Pose of one needle applicator.
+
+    Parameters
+    ----------
+    label : str
+    tip_lps_mm : ndarray of shape (3,), mm
+        Outer distal end of the radiolucent tip.
+    axis_lps : ndarray of shape (3,)
+        Unit vector from the tip towards the hub, tangent at the distal metal end.
+    source_lps_mm : ndarray of shape (3,), mm
+        Effective source point.
+    method : str
+        ``auto`` or ``manual``.
+    confidence : Confidence
+    tip_uncertainty_mm : float
+        k=1, of the tip's position along the axis and across it taken together.
+    bending_mm : float or None
+        Largest distance of the visible centre line from the chord between its ends; None if not seen.
+    cannula_end_lps_mm : ndarray of shape (3,) or None
+        Distal end of the guide cannula where it was seen in the image.
+    cannula_over_source : bool
+        Whether steel of the cannula stands over the source.
+    reasons : tuple of str
+        Why the confidence is low; empty when it is high.
+    """
+
+    label: str
+    tip_lps_mm: FloatArray
+    axis_lps: FloatArray
+    source_lps_mm: FloatArray
+    method: str
+    confidence: Confidence
+    tip_uncertainty_mm: float
+    bending_mm: float | None = None
+    cannula_end_lps_mm: FloatArray | None = None
+    cannula_over_source: bool = False
+    reasons: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name in ("tip_lps_mm", "axis_lps", "source_lps_mm", "cannula_end_lps_mm"):
+            value = getattr(self, name)
+            if value is None and name == "cannula_end_lps_mm":
+                continue
+            array: npt.NDArray[np.float64] = np.array(value, dtype=np.float64)
+            if array.shape != (3,) or not np.all(np.isfinite(array)):
+                raise InputError(f"needle: {name} must be three finite numbers, got {array.tolist()}")
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        if abs(float(np.linalg.norm(self.axis_lps)) - 1.0) > 1e-9:
+            raise InputError(f"needle: axis {self.axis_lps.tolist()} is not a unit vector")
+
+
+def manual_needle(volume: Volume, applicator: Applicator, tip_lps_mm: FloatArray, axis_lps: FloatArray) -> Needle:
+    """Take a pose as given: the tip and an axis of any non-zero length from the tip towards the hub.
+
+    Raises
+    ------
+    InputError
+        If a number is not finite, the axis has no length, or tip or source centre lie outside the image.
+    """
+    tip = np.asarray(tip_lps_mm, dtype=np.float64)
+    try:
+        axis = unit_vector(np.asarray(axis_lps, dtype=np.float64), "axis")
+    except ValueError as error:
+        raise InputError(
+            f"{error}; give the direction from the tip towards the hub, e.g. --axis 0.4 0.9 0.1"
+        ) from error
+    source = applicator.source_lps_mm(tip, axis)
+    for name, point in (("tip", tip), ("source centre", source)):
+        if not (np.all(np.isfinite(point)) and volume.grid.contains(point)):
+            corners = volume.grid.corners_lps_mm()
+            low, high = np.round(corners.min(axis=0), 1).tolist(), np.round(corners.max(axis=0), 1).tolist()
+            raise InputError(
+                f"the {name} {np.round(point, 2).tolist()} lies outside the image, which spans LPS {low} to {high} mm; "
+                "give patient coordinates in mm (DICOM LPS)"
+            )
+    return Needle(
+        label="1",
+        tip_lps_mm=tip,
+        axis_lps=axis,
+        source_lps_mm=source,
+        method="manual",
+        confidence=Confidence.HIGH,
+        tip_uncertainty_mm=MANUAL_TIP_UNCERTAINTY_MM,
+    )
+
+
+def locate_needle(volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | None = None) -> Needle:
+    """Find the needle in the image; see `iort_planner.geometry.needle_detection.detect`."""
+    from iort_planner.geometry.needle_detection import detect
+
+    return detect(volume, applicator, hint_lps_mm)

@@ -1,0 +1,1 @@
+"""A specification to a scan with a known truth."""

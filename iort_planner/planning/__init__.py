@@ -1,0 +1,1 @@
+"""Everything to `Plan`: prescription, dwell time, checks."""

@@ -1,0 +1,1 @@
+"""Plan and image to figures, PDF and the plan folder; computes no physics."""

@@ -1,0 +1,1 @@
+"""What the source gives: depth-dose tables."""

@@ -1,0 +1,45 @@
+"""The one registry of units; physical dose and RBE-weighted dose are different dimensions.
+
+Plain pint converts 8 Gy to 8 Sv without complaint, because both are J/kg. An RBE-weighted dose is
+therefore a dimension of its own here, and adding Gy to Gy(RBE) is an error.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pint
+
+ureg: pint.UnitRegistry[Any] = pint.UnitRegistry()
+ureg.define("gray_rbe = [rbe_weighted_dose] = Gy_RBE")
+Quantity = ureg.Quantity
+AnyQuantity: TypeAlias = pint.Quantity[Any]
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+
+
+def magnitude_in(value: AnyQuantity, unit: str, name: str) -> FloatArray:
+    """Return ``value`` in ``unit`` as float64.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is a bare number: a quantity without its unit is refused.
+    pint.DimensionalityError
+        If ``value`` has another dimension (Gy(RBE) where Gy is asked, say).
+    """
+    if not isinstance(value, Quantity):
+        raise TypeError(f"{name} needs a unit, e.g. Quantity({value!r}, {unit!r}).")
+    return np.asarray(value.to(unit).magnitude, dtype=np.float64)
+
+
+def rbe_weighted(dose: AnyQuantity, rbe: float) -> AnyQuantity:
+    """Physical dose (Gy) times RBE as RBE-weighted dose, Gy(RBE): the one place where that happens."""
+    return Quantity(magnitude_in(dose, "Gy", "dose") * rbe, "Gy_RBE")
+
+
+def format_time(seconds: float) -> str:
+    """Time for people: ``4 min 06 s``, to the nearest second."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes:d} min {rest:02d} s"

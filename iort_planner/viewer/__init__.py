@@ -1,0 +1,1 @@
+"""Plan and image to a scene (plain data), a window and a picture; the only place that knows pyvista."""
