@@ -31,7 +31,7 @@ _PUBLIC = {
     "locate_needle": "iort_planner.geometry.needle",
     "make_plan": "iort_planner.planning.plan",
     "read_applicator": "iort_planner.applicator",
-    "read_table": "iort_planner.source.depth_dose",
+    "read_table": "iort_planner.source.table_file",
     "segment_canal": "iort_planner.geometry.canal",
 }
 
