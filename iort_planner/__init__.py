@@ -29,7 +29,7 @@ _PUBLIC = {
     "Volume": "iort_planner.imaging.volume",
     "load_series": "iort_planner.imaging.series",
     "locate_needle": "iort_planner.geometry.needle",
-    "make_plan": "iort_planner.planning.plan",
+    "make_plan": "iort_planner.planning.make",
     "read_applicator": "iort_planner.applicator",
     "read_table": "iort_planner.source.table_file",
     "segment_canal": "iort_planner.geometry.canal",

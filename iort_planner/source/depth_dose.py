@@ -12,6 +12,9 @@ from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError
 from iort_planner.units import AnyQuantity, FloatArray, Quantity, magnitude_in
 
 
+_ROUNDING = 1e-12  # a rate computed from a row's own dose and time comes back to that row
+
+
 class Scale(StrEnum):
     """Calibration scale of a dose rate: the same source reads 14 to 80 % apart on two of them."""
 
@@ -159,11 +162,12 @@ class DepthDoseTable:
         """
         rate = float(magnitude_in(dose_rate, "Gy/min", "dose rate"))
         high, low = float(self.dose_rate_gy_per_min[0]), float(self.dose_rate_gy_per_min[-1])
-        if not low <= rate <= high:
+        if not low * (1.0 - _ROUNDING) <= rate <= high * (1.0 + _ROUNDING):
             raise DepthDoseRangeError(
                 f"dose rate {rate:.4g} Gy/min is outside the range {low:.4g} to {high:.4g} Gy/min of table "
                 f"{self.name!r}; dose is never extrapolated"
             )
+        rate = min(max(rate, low), high)
         at_row = np.flatnonzero(self.dose_rate_gy_per_min == rate)
         if at_row.size:
             return Quantity(float(self.distance_mm[at_row[0]]), "mm")

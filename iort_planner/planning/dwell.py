@@ -1,0 +1,47 @@
+"""The time calculation: dose, distance and dwell time from a depth-dose table. One place, both ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iort_planner.errors import DepthDoseRangeError
+from iort_planner.units import AnyQuantity, Quantity, magnitude_in
+
+if TYPE_CHECKING:
+    from iort_planner.source.depth_dose import DepthDoseTable
+
+
+def dwell_time(table: DepthDoseTable, dose: AnyQuantity, distance: AnyQuantity) -> AnyQuantity:
+    """Beam-on time that gives ``dose`` at ``distance`` from the source, s.
+
+    Raises
+    ------
+    DepthDoseRangeError
+        If the distance lies outside the table.
+    """
+    rate = magnitude_in(table.dose_rate_at(distance), "Gy/min", "dose rate")
+    return Quantity(60.0 * magnitude_in(dose, "Gy", "dose") / rate, "s")
+
+
+def dose_at(table: DepthDoseTable, time: AnyQuantity, distance: AnyQuantity) -> AnyQuantity:
+    """Physical dose to water at ``distance`` from the source after ``time``, Gy; same shape as ``distance``.
+
+    Raises
+    ------
+    DepthDoseRangeError
+        If the distance lies outside the table.
+    """
+    rate = magnitude_in(table.dose_rate_at(distance), "Gy/min", "dose rate")
+    return Quantity(rate * magnitude_in(time, "s", "time") / 60.0, "Gy")
+
+
+def isodose_radius(table: DepthDoseTable, dose: AnyQuantity, time: AnyQuantity) -> AnyQuantity | None:
+    """Distance from the source at which ``dose`` is reached in ``time``, mm; None outside the table.
+
+    None is the plan's word for a radius the table does not cover; no number stands in for it.
+    """
+    try:
+        rate = 60.0 * magnitude_in(dose, "Gy", "dose") / magnitude_in(time, "s", "time")
+        return table.distance_at(Quantity(rate, "Gy/min"))
+    except DepthDoseRangeError:
+        return None
