@@ -1,0 +1,67 @@
+"""What several commands share: option types, progress on stderr, the result document on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Subparsers(Protocol):
+    """What ``add_subparsers`` returns, as far as commands need it."""
+
+    def add_parser(self, name: str, **kwargs: object) -> argparse.ArgumentParser:
+        """Add a command."""
+        ...
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """``--json`` and ``--quiet``, the same for every command."""
+    parser.add_argument(
+        "--json", action="store_true", help="print the one result document on stdout, nothing else there"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def finite(text: str) -> float:
+    """A finite number; its range is the library's business."""
+    value = number(text)
+    if value - value != 0.0:  # inf and nan
+        raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a finite number")
+    return value
+
+
+def number(text: str) -> float:
+    """A number, NaN and infinities included: the library refuses those by name."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a number; write it like 12.5") from None
+
+
+def progress(steps: int, *, quiet: bool) -> Callable[[str], None]:
+    """A progress bar on stderr; call it with the name of each step before it starts."""
+    if quiet:
+        return lambda _: None
+    from tqdm import tqdm
+
+    bar = tqdm(
+        total=steps,
+        file=sys.stderr,
+        leave=False,
+        bar_format="{desc:<22}|{bar:30}| {n_fmt}/{total_fmt} [{elapsed}]",
+        disable=None,  # nothing where stderr is no terminal
+    )
+
+    def step(name: str) -> None:
+        if name:
+            bar.set_description_str(name, refresh=False)
+            bar.update(min(1, steps - bar.n))
+            bar.refresh()
+        else:
+            bar.close()
+
+    return step

@@ -1,0 +1,124 @@
+"""``iort-planner plan``: a scan to a plan folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iort_planner import INTENDED_USE
+from iort_planner.cli import options
+
+if TYPE_CHECKING:
+    from iort_planner.workflow import PlanRequest
+
+PLAN_STEPS = 9  # steps that workflow.plan_into announces with pictures; only the bar's length
+
+_EPILOG = """\
+where a depth starts (--depth-from):
+  source   from the effective source point; this is what depth-dose tables count from
+  surface  from the applicator's surface, sideways: adds half its outer diameter
+  tip      from the outer distal end, forwards: adds the applicator's tip-to-source distance
+without --depth the canal limit sets the time: as long as the canal allows.
+
+examples:
+  iort-planner plan SCAN --out PLAN
+  iort-planner plan SCAN --out PLAN --dose 8 --depth 10 --depth-from tip --limit 8
+  iort-planner plan SCAN --out PLAN --tip -3.9 213.6 -670.7 --axis 0.46 0.88 0.14 --canal canal.nii.gz
+
+"""
+
+
+def add_subparser(subparsers: options.Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "plan",
+        help="locate needle and canal in a scan, compute dwell time and isodoses, check, write the plan folder",
+        description="Loads a CT scan, locates the needle, segments the spinal canal, computes, checks, and writes\n"
+        "plan.json, report.pdf, scene.png, slices.png, dose.nii.gz and canal.nii.gz into a folder.",
+        epilog=_EPILOG + INTENDED_USE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("input", type=Path, metavar="INPUT", help="folder with the DICOM series")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="plan folder to write; replaced whole")
+    parser.add_argument("--series", metavar="UID", help="which series, where the folder holds several")
+    add_plan_options(parser)
+    options.add_output_options(parser)
+    parser.set_defaults(func=run)
+
+
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    point = {"nargs": 3, "type": options.number, "metavar": ("X", "Y", "Z")}
+    needle = parser.add_argument_group("needle (default: found automatically)")
+    needle.add_argument("--tip", **point, help="outer distal end of the applicator by hand, LPS mm; with --axis")  # type: ignore[arg-type]
+    needle.add_argument("--axis", **point, help="direction from the tip towards the hub, any length; with --tip")  # type: ignore[arg-type]
+    needle.add_argument("--needle-hint", **point, help="a point near the needle, for the automatic search")  # type: ignore[arg-type]
+    canal = parser.add_argument_group("spinal canal (default: found automatically)")
+    canal.add_argument("--canal", default="auto", metavar="auto|FILE", help="label map (NIfTI, NRRD) of the canal")
+    canal.add_argument("--canal-roi", metavar="NUMBER", help="label in that file, where it holds several")
+    canal.add_argument(
+        "--canal-point",
+        action="append",
+        default=[],
+        **point,  # type: ignore[arg-type]
+        help="a point of the canal's wall by hand, LPS mm; repeatable; distances go to the nearest",
+    )
+    dose = parser.add_argument_group("source and dose")
+    dose.add_argument("--source", metavar="NAME|FILE", help="depth-dose table (default: the shipped, non-clinical one)")
+    dose.add_argument("--applicator", metavar="NAME|FILE", help="applicator geometry (default: the shipped one)")
+    dose.add_argument("--dose", type=options.number, metavar="GY", help="prescribed dose, 0.1-50 Gy (default 8)")
+    dose.add_argument(
+        "--limit", type=options.number, metavar="GY", help="most the canal may get, 0.1-50 Gy (default 8)"
+    )
+    dose.add_argument("--rbe", type=options.number, metavar="R", help="RBE of the X-rays, 0.5-3 (default 1.3)")
+    dose.add_argument("--depth", type=options.number, metavar="MM", help="where the dose is to be reached, mm")
+    dose.add_argument(
+        "--depth-from",
+        choices=["source", "surface", "tip"],
+        default="source",
+        help="where that depth starts (default source); see below",
+    )
+    dose.add_argument("--engine", choices=["water"], default="water", help="dose engine (default water)")
+    parser.add_argument("--no-pictures", action="store_true", help="write no png and no pdf")
+
+
+def request_from(args: argparse.Namespace, path: Path, series: str | None) -> PlanRequest:
+    """The parsed options as a request; only what was given overrides the library's defaults."""
+    from iort_planner.applicator import DepthReference
+    from iort_planner.planning.prescription import Prescription
+    from iort_planner.workflow import PlanRequest
+
+    doses = {
+        name: value
+        for name, value in (("dose_gy", args.dose), ("limit_gy", args.limit), ("rbe", args.rbe))
+        if value is not None
+    }
+    files = {name: value for name in ("source", "applicator") if (value := getattr(args, name)) is not None}
+    return PlanRequest(
+        path=path,
+        series=series,
+        tip=None if args.tip is None else tuple(args.tip),
+        axis=None if args.axis is None else tuple(args.axis),
+        needle_hint=None if args.needle_hint is None else tuple(args.needle_hint),
+        canal_file=None if args.canal == "auto" else Path(args.canal),
+        canal_roi=args.canal_roi,
+        canal_points=tuple(tuple(point) for point in args.canal_point),
+        prescription=Prescription(depth_mm=args.depth, depth_from=DepthReference(args.depth_from), **doses),
+        pictures=not args.no_pictures,
+        **files,
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from iort_planner.output import PLAN_FOLDER, whole_folder
+
+    request = request_from(args, args.input, args.series)
+    step = options.progress(PLAN_STEPS, quiet=args.quiet)
+    with whole_folder(args.out, PLAN_FOLDER) as folder:
+        from iort_planner.workflow import plan_into
+
+        plan = plan_into(folder, request, step=step)
+    step("")
+    from iort_planner.cli.summary import print_plan
+
+    return print_plan(plan, args.out, as_json=args.json)

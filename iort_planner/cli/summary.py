@@ -1,0 +1,86 @@
+"""A plan for people at the console: what a tired physicist must see, in that order."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+from iort_planner.units import format_time
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from iort_planner.planning.plan import Plan
+
+_WIDTH = 100
+
+
+def print_plan(plan: Plan, folder: Path, *, as_json: bool) -> int:
+    """Print plan.json's bytes or the summary; the exit status (1 when a check failed)."""
+    for check in plan.checks:
+        if check.id == "no-renderer":
+            sys.stderr.write(f"warning: {check.message}\n")
+    if as_json:
+        sys.stdout.buffer.write(plan.to_json().encode("utf-8"))
+    else:
+        sys.stdout.write(summary(plan) + f"\nwritten to {folder}\n{plan.intended_use}\n")
+    return 1 if plan.verdict == "fail" else 0
+
+
+def summary(plan: Plan) -> str:
+    """The plan in some twenty lines."""
+    result, asked, canal, needle = plan.result, plan.prescription, plan.canal, plan.needles[0]
+    if asked.depth_from == "canal-limit":
+        why = f"as long as the canal's limit of {asked.limit_gy:g} Gy allows"
+    else:
+        why = f"{asked.dose_gy:g} Gy at {asked.depth_mm:.1f} mm from the {asked.depth_from}"
+    low, high = result.uncertainty.dwell_time_band_k2_s
+    band = result.uncertainty.canal_dose_band_k2_gy
+    radii = ", ".join(
+        f"{gy} Gy: {'outside the table' if r is None else f'{r:.1f} mm'}" for gy, r in result.isodose_radius_mm.items()
+    )
+    rows = [
+        ("VERDICT", plan.verdict.upper()),
+        ("dwell time", f"{format_time(result.dwell_time_s)}   ({why})"),
+        ("", f"k=2 band of the table's dose rate: {format_time(low)} to {format_time(high)}"),
+        ("largest safe time", f"{format_time(result.max_safe_dwell_time_s)}   (canal at {asked.limit_gy:g} Gy)"),
+        (
+            "canal, most",
+            f"{result.canal_max_gy:.1f} Gy = {result.canal_max_gy_rbe:.1f} Gy(RBE), RBE {asked.rbe:g}; "
+            f"limit {asked.limit_gy:g} Gy = {asked.limit_gy_rbe:g} Gy(RBE)",
+        ),
+        ("", f"with k=2 uncertainty {band[0]:.1f} to {band[1]:.1f} Gy"),
+        (
+            "canal, distance",
+            f"{canal.distance_from_source_mm:.1f} mm from the source centre, {canal.distance_from_tip_mm:.1f} mm from the "
+            f"tip, {canal.distance_from_surface_mm:.1f} mm from the applicator's surface",
+        ),
+        ("isodose radii", f"{radii}   (from the source centre)"),
+        (
+            "near the applicator",
+            f"more than {result.nearest_table_dose_gy:.0f} Gy (at {result.nearest_table_radius_mm:g} mm from the source "
+            "centre, the table's first row)"
+            if result.applicator_surface_gy is None
+            else f"{result.applicator_surface_gy:.0f} Gy at its surface",
+        ),
+        (
+            "tip",
+            f"L {needle.tip_lps_mm[0]:.1f}  P {needle.tip_lps_mm[1]:.1f}  S {needle.tip_lps_mm[2]:.1f} mm, "
+            f"±{needle.tip_uncertainty_mm:.1f} mm (k=1), {needle.method}, confidence {needle.confidence}",
+        ),
+        ("canal wall", f"±{canal.uncertainty_mm:.1f} mm (k=1), {canal.method}, confidence {canal.confidence}"),
+        (
+            "table",
+            f"{plan.source.name}, scale {plan.source.scale}, clinical: {'yes' if plan.source.clinical else 'no'}",
+        ),
+    ]
+    lines = [f"{label:<20} {text}".rstrip() for label, text in rows]
+    lines.append("checks")
+    for check in sorted(plan.checks, key=lambda c: ("fail", "warn", "pass").index(c.status)):
+        if check.status != "pass":
+            text = f"  {check.status.upper():<5} {check.id}: {check.message}"
+            lines.extend(textwrap.wrap(text, _WIDTH, subsequent_indent=" " * 8))
+    passed = sum(check.status == "pass" for check in plan.checks)
+    lines.append(f"  {passed} of {len(plan.checks)} checks passed (all of them in plan.json and report.pdf)")
+    return "\n".join(lines)

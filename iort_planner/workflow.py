@@ -1,0 +1,167 @@
+"""From a scan to a plan folder: the main job as one call, for the command line and for scripts."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iort_planner import library
+from iort_planner.applicator import read_applicator
+from iort_planner.dose.water import dose_grid, dose_on_grid
+from iort_planner.errors import InputError
+from iort_planner.geometry.canal import SpinalCanal, canal_from_points, segment_canal
+from iort_planner.geometry.canal_surface import canal_from_mask, canal_mask
+from iort_planner.geometry.needle import Needle, locate_needle, manual_needle
+from iort_planner.imaging.series import ScanImage, load_series
+from iort_planner.planning.make import make_plan
+from iort_planner.planning.prescription import Prescription
+from iort_planner.report.folder import write_plan_folder
+from iort_planner.source.table_file import read_table
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from iort_planner.applicator import Applicator
+    from iort_planner.imaging.volume import Volume
+    from iort_planner.planning.plan import Plan
+
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """What a plan is asked for; the names are those of the command line's options.
+
+    Parameters
+    ----------
+    path : Path
+        A folder with one CT series (or several and ``series``).
+    tip, axis : tuple of 3 float or None
+        Needle by hand, both or none: LPS mm, and any non-zero direction from the tip towards the hub.
+    needle_hint : tuple of 3 float or None
+        A point near the needle for the automatic search, LPS mm.
+    canal_file, canal_roi
+        Label map and the label in it.
+    canal_points : tuple of points
+        Points of the canal's wall by hand, LPS mm.
+    source, applicator : str
+        Library name or file.
+    """
+
+    path: Path
+    series: str | None = None
+    tip: Point | None = None
+    axis: Point | None = None
+    needle_hint: Point | None = None
+    canal_file: Path | None = None
+    canal_roi: str | None = None
+    canal_points: tuple[Point, ...] = ()
+    source: str = library.DEFAULT_TABLE
+    applicator: str = library.DEFAULT_APPLICATOR
+    prescription: Prescription = field(default_factory=Prescription)
+    pictures: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.tip is None) != (self.axis is None):
+            raise InputError("--tip and --axis belong together; give both, or neither for the automatic needle")
+        if self.tip is not None and self.needle_hint is not None:
+            raise InputError("--needle-hint is for the automatic needle; give it without --tip and --axis")
+        if self.canal_file is not None and self.canal_points:
+            raise InputError("--canal and --canal-point exclude each other; give one of them")
+        if self.canal_roi is not None and self.canal_file is None:
+            raise InputError("--canal-roi chooses a label of a file; give --canal FILE too")
+
+
+def plan_into(
+    folder: Path,
+    request: PlanRequest,
+    *,
+    shown_path: Path | None = None,
+    created: dt.datetime | None = None,
+    step: Callable[[str], None] = lambda _: None,
+) -> Plan:
+    """Plan a scan and write the plan folder's files into an existing empty folder.
+
+    Parameters
+    ----------
+    shown_path : Path, optional
+        Where the image will stand in the end, when it is planned before it is moved there.
+
+    Raises
+    ------
+    IortError
+        For anything that cannot be used or found; the message says what to do.
+    """
+    step("tables")
+    table, applicator = read_table(request.source), read_applicator(request.applicator)
+    step("scan")
+    image = load_series(request.path, request.series)
+    if shown_path is not None:
+        image = replace(image, path=str(shown_path))
+    step("needle")
+    needle = _needle(request, image.volume, applicator)
+    step("canal")
+    canal, mask, file, frame_verified = _canal(request, image, needle)
+    step("dose and checks")
+    plan = make_plan(
+        image=image,
+        needle=needle,
+        canal=canal,
+        table=table,
+        applicator=applicator,
+        prescription=request.prescription,
+        canal_file=file,
+        frame_verified=frame_verified,
+        created=created,
+    )
+    grid = dose_grid([needle.source_lps_mm], image.volume.grid)
+    dose = dose_on_grid(table, [needle.source_lps_mm], [plan.result.dwell_time_s], grid)
+    return write_plan_folder(
+        folder,
+        plan=plan,
+        volume=image.volume,
+        canal_mask=mask,
+        dose_gy=dose,
+        dose_grid=grid,
+        pictures=request.pictures,
+        step=step,
+    )
+
+
+def _needle(request: PlanRequest, volume: Volume, applicator: Applicator) -> Needle:
+    if request.tip is not None and request.axis is not None:
+        return manual_needle(volume, applicator, np.array(request.tip), np.array(request.axis))
+    hint = None if request.needle_hint is None else np.array(request.needle_hint)
+    if hint is not None and not (np.all(np.isfinite(hint)) and volume.grid.contains(hint)):
+        raise InputError(f"--needle-hint {hint.tolist()} lies outside the image; give patient coordinates in mm (LPS)")
+    return locate_needle(volume, applicator, hint)
+
+
+def _canal(
+    request: PlanRequest, image: ScanImage, needle: Needle
+) -> tuple[SpinalCanal, npt.NDArray[np.uint8] | None, tuple[str, str] | None, bool]:
+    grid = image.volume.grid
+    if request.canal_points:
+        points = np.array(request.canal_points)
+        outside = ~(np.all(np.isfinite(points), axis=1) & grid.contains(points))
+        if np.any(outside):
+            raise InputError(
+                f"--canal-point {points[outside][0].tolist()} lies outside the image; give patient coordinates in mm (LPS)"
+            )
+        return canal_from_points(points), None, None, True
+    if request.canal_file is not None:
+        from iort_planner.imaging.structures import read_label_map
+
+        label_map = read_label_map(request.canal_file, grid, request.canal_roi)
+        mask = label_map.mask.astype(np.uint8)
+        digest = hashlib.sha256(request.canal_file.read_bytes()).hexdigest()
+        return canal_from_mask(mask, grid), mask, (request.canal_file.name, digest), label_map.frame_verified
+    canal = segment_canal(image.volume, needle.source_lps_mm, needle.axis_lps)
+    return canal, canal_mask(canal, grid), None, True
