@@ -62,7 +62,7 @@ def _as_json(report: SeriesReport) -> dict[str, Any]:
 
 def _for_people(report: SeriesReport) -> list[str]:
     size = " x ".join(map(str, report.size_voxels)) if report.size_voxels else "not known"
-    spacing = " x ".join(f"{v:.4g}" for v in report.spacing_mm) + " mm" if report.spacing_mm else "not known"
+    spacing = " x ".join(f"{v:.6g}" for v in report.spacing_mm) + " mm" if report.spacing_mm else "not known"
     failed = sum(p.status == "fail" for p in report.problems)
     rows = [
         ("Series", report.series_uid or "(no UID)"),
