@@ -77,9 +77,10 @@ def beside_truth(plan: Plan, truth: dict[str, Any]) -> str:
     ):
         estimate, exact = getattr(plan.canal, key), truth["canal"][key]
         lines.append(f"{name:<30}{estimate:>10.2f}{exact:>10.2f}{estimate - exact:>+12.2f}")
-    lines.append(f"{'tip, mm apart':<30}{'':>20}{math.dist(needle.tip_lps_mm, true['tip_lps_mm']):>12.2f}")
-    lines.append(
-        f"{'source centre, mm apart':<30}{'':>20}{math.dist(needle.source_lps_mm, true['source_lps_mm']):>12.2f}"
-    )
-    lines.append(f"{'axis, degrees apart':<30}{'':>20}{angle:>12.2f}")
+    for name, apart in (
+        ("tip, mm apart", math.dist(needle.tip_lps_mm, true["tip_lps_mm"])),
+        ("source centre, mm apart", math.dist(needle.source_lps_mm, true["source_lps_mm"])),
+        ("axis, degrees apart", angle),
+    ):
+        lines.append(f"{name:<50}{apart:>12.2f}")
     return "\n".join(lines) + "\n"
