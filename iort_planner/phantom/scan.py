@@ -1,0 +1,229 @@
+"""Specification and seed to a phantom: anatomy and needle on a grid, then what a scanner does to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom.uid import generate_uid
+from scipy import ndimage
+
+from iort_planner.applicator import unit_vector
+from iort_planner.errors import PhantomError
+from iort_planner.imaging.volume import ImageGrid, Volume
+from iort_planner.phantom.canal_tube import CanalTube
+from iort_planner.phantom.frame import SpineFrame, rotation_matrix
+from iort_planner.phantom.needle_model import NeedlePose, coverage
+from iort_planner.phantom.streaks import streaks_hu
+from iort_planner.phantom.tissues import Label, TissuePainter
+from iort_planner.phantom.truth import PhantomTruth, make_truth
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from iort_planner.phantom.spec import PhantomSpec
+
+# Prone, head first: columns (i) run to the patient's right, rows (j) to anterior, slices (k) to the head.
+_PRONE = np.diag([-1.0, -1.0, 1.0])
+_SLAB = 8  # slices painted at once: keeps the work in the processor's cache
+MIN_HU = -1024.0  # what a 12-bit CT stores as 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Phantom:
+    """A scan with its truth.
+
+    Parameters
+    ----------
+    spec : PhantomSpec
+    seed : int
+    volume : Volume
+        HU, int16.
+    labels : ndarray of shape (nk, nj, ni), uint8
+        `Label` of each voxel's centre.
+    canal : CanalTube
+        The exact canal.
+    pose : NeedlePose
+    truth : PhantomTruth
+    """
+
+    spec: PhantomSpec
+    seed: int
+    volume: Volume
+    labels: npt.NDArray[np.uint8]
+    canal: CanalTube
+    pose: NeedlePose
+    truth: PhantomTruth
+
+    def mask(self, *labels: Label) -> npt.NDArray[np.bool_]:
+        """Voxels whose centres carry one of the labels, shape (nk, nj, ni)."""
+        result: npt.NDArray[np.bool_] = np.isin(self.labels, labels)
+        return result
+
+
+def uid_of(spec: PhantomSpec, seed: int, what: str) -> str:
+    """UID that depends on the specification, the seed and what it is for, and on nothing else."""
+    return str(generate_uid(entropy_srcs=[spec.sha256, str(seed), what]))
+
+
+def spine_frame(spec: PhantomSpec) -> SpineFrame:
+    """Placement of the spine."""
+    return SpineFrame(
+        origin_lps_mm=np.array(spec.spine.origin_lps_mm),
+        rotation=rotation_matrix(spec.spine.rotation_deg),
+        radius_mm=spec.spine.kyphosis_radius_mm,
+    )
+
+
+def canal_of(spec: PhantomSpec) -> CanalTube:
+    """The exact canal."""
+    return CanalTube(
+        frame=spine_frame(spec),
+        half_width_mm=spec.canal.width_mm / 2.0,
+        half_depth_mm=spec.canal.depth_mm / 2.0,
+        exponent=spec.canal.exponent,
+    )
+
+
+def pose_of(spec: PhantomSpec) -> NeedlePose:
+    """Where the needle stands."""
+    frame = spine_frame(spec)
+    tip, through = frame.to_lps(spec.needle.tip_mm), frame.to_lps(spec.needle.through_mm)
+    return NeedlePose(
+        applicator=spec.applicator,
+        tip_lps_mm=tip,
+        axis_lps=unit_vector(through - tip, "needle axis"),
+        cannula_end_mm=spec.needle.cannula_end_mm,
+    )
+
+
+def grid_of(spec: PhantomSpec) -> ImageGrid:
+    """The scan's grid: turned about its centre, at an offset from the canal's centre."""
+    direction = rotation_matrix(spec.grid.rotation_deg) @ _PRONE
+    spacing = np.array(spec.grid.spacing_mm)
+    centre = np.array(spec.spine.origin_lps_mm) + np.array(spec.grid.centre_offset_mm)
+    half = (np.array(spec.grid.size_voxels) - 1.0) / 2.0 * spacing
+    return ImageGrid(
+        size_voxels=spec.grid.size_voxels,
+        spacing_mm=spacing,
+        origin_lps_mm=centre - direction @ half,
+        direction=direction,
+    )
+
+
+def build(spec: PhantomSpec, seed: int = 0) -> Phantom:
+    """Make the scan and its truth; the same specification and seed give the same voxels.
+
+    Raises
+    ------
+    PhantomError
+        If the needle's tip or source lies outside the image, or the seed is negative.
+    """
+    if seed < 0:
+        raise PhantomError(f"phantom {spec.name!r}: seed = {seed} must be 0 or more")
+    grid, pose, canal = grid_of(spec), pose_of(spec), canal_of(spec)
+    truth = make_truth(spec, seed, pose, canal)
+    for name, point in (("tip", truth.tip_lps_mm), ("source", truth.source_lps_mm)):
+        if not grid.contains(point):
+            raise PhantomError(
+                f"phantom {spec.name!r}: the needle's {name} {np.round(point, 1).tolist()} lies outside the image; "
+                "change grid.size_voxels or grid.centre_offset_mm"
+            )
+    hu, labels = ideal_image(spec, grid, pose, seed)
+    hu = _scanned(spec, hu, np.random.default_rng([seed, 1]))
+    volume = Volume(
+        values=np.clip(np.rint(hu), MIN_HU, spec.scanner.clip_hu).astype(np.int16),
+        grid=grid,
+        hu_calibrated=True,
+        frame_of_reference_uid=uid_of(spec, seed, "frame of reference"),
+    )
+    labels.setflags(write=False)
+    return Phantom(spec=spec, seed=seed, volume=volume, labels=labels, canal=canal, pose=pose, truth=truth)
+
+
+def ideal_image(
+    spec: PhantomSpec, grid: ImageGrid, pose: NeedlePose, seed: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """HU with partial volume and streaks, before blur and noise, and labels; both [k, j, i]."""
+    hu, labels = tissue_image(spec, grid)
+    box, plastic, steel = coverage(pose, grid)
+    streaks = _streaks(spec, grid, hu, box, steel, seed)
+    part, marks = hu[box], labels[box]
+    soft = 1.0 - plastic - steel
+    part *= soft
+    part += plastic * np.float32(spec.hu.plastic) + steel * np.float32(spec.hu.steel)
+    marks[plastic > 0.5] = Label.PLASTIC
+    marks[steel > 0.5] = Label.STEEL
+    if streaks is not None:
+        slices, values = streaks
+        values[:, box[1], box[2]] *= (1.0 - steel)[slices.start - box[0].start : slices.stop - box[0].start]
+        hu[slices] += values
+    return hu, labels
+
+
+def tissue_image(spec: PhantomSpec, grid: ImageGrid) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """HU (before blur) and labels of the anatomy without the needle."""
+    painter = TissuePainter(spec, float(np.prod(grid.spacing_mm) ** (1.0 / 3.0)))
+    frame = spine_frame(spec)
+    to_local = frame.rotation.T @ (grid.direction * grid.spacing_mm)
+    start = frame.rotation.T @ (grid.origin_lps_mm - frame.origin_lps_mm)
+    table_y = spec.spine.origin_lps_mm[1] - spec.body.front_mm
+    to_y, start_y = grid.direction[1] * grid.spacing_mm, grid.origin_lps_mm[1] - table_y
+    hu, labels = np.empty(grid.shape, np.float32), np.empty(grid.shape, np.uint8)
+    for first in range(0, grid.shape[0], _SLAB):
+        last = min(first + _SLAB, grid.shape[0])
+        k, j, i = np.ogrid[first:last, 0 : grid.shape[1], 0 : grid.shape[2]]
+        x, y, z = (
+            (start[n] + to_local[n, 0] * i + to_local[n, 1] * j + to_local[n, 2] * k).astype(np.float32).ravel()
+            for n in range(3)
+        )
+        above = (start_y + to_y[0] * i + to_y[1] * j + to_y[2] * k).astype(np.float32).ravel()
+        radius = np.float32(frame.radius_mm)
+        p, s = np.hypot(y + radius, z) - radius, radius * np.arctan2(z, y + radius)
+        values, marks = painter.paint(x, p, s, above)
+        shape = (last - first, *grid.shape[1:])
+        hu[first:last], labels[first:last] = values.reshape(shape), marks.reshape(shape)
+    return hu, labels
+
+
+def _streaks(
+    spec: PhantomSpec,
+    grid: ImageGrid,
+    tissue: npt.NDArray[np.float32],
+    box: tuple[slice, slice, slice],
+    steel: npt.NDArray[np.float32],
+    seed: int,
+) -> tuple[slice, npt.NDArray[np.float32]] | None:
+    """Streaks on the slices that hold steel, scaled as the specification says."""
+    held = np.flatnonzero(steel.any(axis=(1, 2)))
+    if spec.scanner.streak_amplitude == 0.0 or held.size == 0:
+        return None
+    slices = slice(box[0].start + int(held[0]), box[0].start + int(held[-1]) + 1)
+    metal = np.zeros((slices.stop - slices.start, *tissue.shape[1:]), np.float32)
+    metal[:, box[1], box[2]] = steel[held[0] : held[-1] + 1]
+    pixel = (float(grid.spacing_mm[0]), float(grid.spacing_mm[1]))
+    values = streaks_hu(tissue[slices], metal, pixel, np.random.default_rng([seed, 2]))
+    values *= np.float32(spec.scanner.streak_amplitude)
+    return slices, values
+
+
+def _scanned(spec: PhantomSpec, hu: npt.NDArray[np.float32], generator: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Blur by point spread and slice profile, then correlated noise of the stated standard deviation."""
+    spacing, scanner = spec.grid.spacing_mm, spec.scanner
+    blur = (scanner.slice_sigma_mm, scanner.psf_sigma_mm, scanner.psf_sigma_mm)
+    result = _gaussian(hu, blur, spacing)
+    if scanner.noise_hu > 0.0:
+        noise = generator.standard_normal(hu.shape, dtype=np.float32)
+        noise = _gaussian(noise, (scanner.noise_correlation_mm,) * 3, spacing)
+        noise *= np.float32(scanner.noise_hu / float(noise.std(dtype=np.float64)))
+        result += noise
+    return result
+
+
+def _gaussian(
+    values: npt.NDArray[np.float32], sigma_kji_mm: tuple[float, float, float], spacing_mm: tuple[float, float, float]
+) -> npt.NDArray[np.float32]:
+    sigma = [s / d for s, d in zip(sigma_kji_mm, reversed(spacing_mm), strict=True)]
+    result: npt.NDArray[np.float32] = ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=4.0)
+    return result

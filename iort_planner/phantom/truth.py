@@ -1,0 +1,197 @@
+"""What is true of a phantom: pose of the needle and its distances to the canal, by minimisation on exact surfaces."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iort_planner.phantom.canal_tube import CanalTube
+    from iort_planner.phantom.needle_model import NeedlePose
+    from iort_planner.phantom.spec import PhantomSpec
+    from iort_planner.units import FloatArray
+
+SCHEMA = "iort-planner/phantom-truth/1"
+_Piece: TypeAlias = "Callable[[FloatArray], tuple[FloatArray, FloatArray]]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PhantomTruth:
+    """The exact answer; distances as defined for a plan, mm.
+
+    Parameters
+    ----------
+    tip_lps_mm, axis_lps, source_lps_mm, metal_end_lps_mm, cannula_end_lps_mm : ndarray of shape (3,)
+        The axis is a unit vector from the tip towards the hub.
+    distance_from_source_mm, distance_from_tip_mm : float
+        To the canal's wall, negative inside the canal.
+    distance_from_surface_mm : float
+        From the outer surface of the radiolucent part.
+    shaft_clearance_mm : float
+        From the outer surface of the whole applicator and cannula; negative: how deep they stand in the canal.
+    nearest_point_lps_mm : ndarray of shape (3,)
+        Wall point nearest to the source.
+    centre_line_lps_mm : ndarray of shape (N, 3)
+        Points of the canal's centre line, 5 mm apart.
+    spec : PhantomSpec
+    seed : int
+    """
+
+    tip_lps_mm: FloatArray
+    axis_lps: FloatArray
+    source_lps_mm: FloatArray
+    metal_end_lps_mm: FloatArray
+    cannula_end_lps_mm: FloatArray
+    distance_from_source_mm: float
+    distance_from_tip_mm: float
+    distance_from_surface_mm: float
+    shaft_clearance_mm: float
+    nearest_point_lps_mm: FloatArray
+    centre_line_lps_mm: FloatArray
+    spec: PhantomSpec
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of truth.json: plain numbers, texts, lists and dictionaries."""
+        spec = self.spec
+        return {
+            "schema": SCHEMA,
+            "spec": spec.name,
+            "spec_sha256": spec.sha256,
+            "description": spec.description,
+            "level": spec.level,
+            "seed": self.seed,
+            "needles": [
+                {
+                    "tip_lps_mm": self.tip_lps_mm.tolist(),
+                    "axis_lps": self.axis_lps.tolist(),
+                    "source_lps_mm": self.source_lps_mm.tolist(),
+                    "metal_end_lps_mm": self.metal_end_lps_mm.tolist(),
+                    "cannula_end_lps_mm": self.cannula_end_lps_mm.tolist(),
+                    "bending_mm": 0.0,
+                }
+            ],
+            "canal": {
+                "distance_from_source_mm": self.distance_from_source_mm,
+                "distance_from_tip_mm": self.distance_from_tip_mm,
+                "distance_from_surface_mm": self.distance_from_surface_mm,
+                "shaft_clearance_mm": self.shaft_clearance_mm,
+                "nearest_point_lps_mm": self.nearest_point_lps_mm.tolist(),
+                "width_mm": spec.canal.width_mm,
+                "depth_mm": spec.canal.depth_mm,
+                "exponent": spec.canal.exponent,
+                "centre_line_lps_mm": self.centre_line_lps_mm.tolist(),
+            },
+            "applicator": dataclasses.asdict(spec.applicator),
+            "grid": {"size_voxels": list(spec.grid.size_voxels), "spacing_mm": list(spec.grid.spacing_mm)},
+            "hu": dataclasses.asdict(spec.hu),
+        }
+
+
+def make_truth(spec: PhantomSpec, seed: int, pose: NeedlePose, canal: CanalTube) -> PhantomTruth:
+    """Work out the truth of a phantom from its exact geometry."""
+    applicator, tip, axis = pose.applicator, pose.tip_lps_mm, pose.axis_lps
+    source = applicator.source_lps_mm(tip, axis)
+    along = np.arange(-60.0, 60.1, 5.0)
+    radiolucent, whole = _profiles(pose)
+    return PhantomTruth(
+        tip_lps_mm=tip,
+        axis_lps=axis,
+        source_lps_mm=source,
+        metal_end_lps_mm=applicator.metal_end_lps_mm(tip, axis),
+        cannula_end_lps_mm=tip + pose.cannula_end_mm * axis,
+        distance_from_source_mm=float(canal.signed_distance_mm(source)),
+        distance_from_tip_mm=float(canal.signed_distance_mm(tip)),
+        distance_from_surface_mm=_least_distance_mm(pose, canal, radiolucent),
+        shaft_clearance_mm=_least_distance_mm(pose, canal, whole),
+        nearest_point_lps_mm=canal.nearest_point_lps_mm(source),
+        centre_line_lps_mm=canal.centre_line_lps_mm(along),
+        spec=spec,
+        seed=seed,
+    )
+
+
+def _profiles(pose: NeedlePose) -> tuple[list[_Piece], list[_Piece]]:
+    """Outlines (along, radius) that make the surfaces by turning about the axis: radiolucent part; all of it."""
+    a = pose.applicator
+    r, metal, outer = a.outer_radius_mm, a.radiolucent_tip_length_mm, pose.cannula_radius_mm
+    start, end = pose.cannula_end_mm, pose.cannula_end_mm + a.cannula_length_mm
+    radiolucent = [_ball(r), _line((r, r), (metal, r))]
+    whole = [
+        _ball(r),
+        _line((r, r), (a.length_mm, r)),
+        _line((start, r), (start, outer)),
+        _line((start, outer), (end, outer)),
+        _line((end, r), (end, outer)),
+        _line((a.length_mm, 0.0), (a.length_mm, r)),
+    ]
+    return radiolucent, whole
+
+
+def _ball(r: float) -> _Piece:
+    def outline(u: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return r - r * np.cos(u * np.pi / 2), r * np.sin(u * np.pi / 2)
+
+    return outline
+
+
+def _line(start: tuple[float, float], end: tuple[float, float]) -> _Piece:
+    def outline(u: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return start[0] + u * (end[0] - start[0]), start[1] + u * (end[1] - start[1])
+
+    return outline
+
+
+def _least_distance_mm(pose: NeedlePose, canal: CanalTube, pieces: list[_Piece]) -> float:
+    """Least signed distance to the canal over a surface of revolution about the needle's axis.
+
+    For a surface clear of the canal that is the distance between the two; for one that enters it, minus the
+    depth to which it does.
+    """
+    helper = np.eye(3)[int(np.argmin(np.abs(pose.axis_lps)))]
+    first = np.cross(pose.axis_lps, helper)
+    first /= np.linalg.norm(first)
+    second = np.cross(pose.axis_lps, first)
+
+    def distance(piece: _Piece) -> Callable[[FloatArray, FloatArray], FloatArray]:
+        def function(u: FloatArray, angle: FloatArray) -> FloatArray:
+            along, radius = piece(u)
+            side = np.cos(angle)[..., None] * first + np.sin(angle)[..., None] * second
+            points = pose.tip_lps_mm + along[..., None] * pose.axis_lps + radius[..., None] * side
+            return canal.signed_distance_mm(points)
+
+        return function
+
+    return min(zoom_minimum(distance(piece), (0.0, 1.0), (0.0, 2.0 * np.pi)) for piece in pieces)
+
+
+def zoom_minimum(
+    function: Callable[[FloatArray, FloatArray], FloatArray],
+    first: tuple[float, float],
+    second: tuple[float, float],
+    samples: int = 41,
+    tolerance: float = 1e-10,
+) -> float:
+    """Least value of a function of two parameters over a rectangle, by samples and ever smaller rectangles.
+
+    Each round keeps three steps either side of the best sample; the function must have no two separate
+    minima closer than that to the global one (distances between a needle and a smooth tube do not).
+    """
+    low, high = np.array([first[0], second[0]]), np.array([first[1], second[1]])
+    least = np.inf
+    while np.max(high - low) > tolerance:
+        u, v = np.meshgrid(np.linspace(low[0], high[0], samples), np.linspace(low[1], high[1], samples), indexing="ij")
+        values = function(u, v)
+        best = np.unravel_index(int(np.argmin(values)), values.shape)
+        least = min(least, float(values[best]))
+        step = (high - low) / (samples - 1)
+        centre = np.array([u[best], v[best]])
+        # angles may leave their range (they wrap); the outline's parameter may not
+        low, high = centre - 3.0 * step, centre + 3.0 * step
+        low[0], high[0] = max(low[0], first[0]), min(high[0], first[1])
+    return least
