@@ -1,0 +1,260 @@
+"""Cross-sections along a run of metal: its centre line, thickness, ends, and what lies beyond them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from iort_planner.geometry.needle_model import Frame, frame_from
+
+if TYPE_CHECKING:
+    from iort_planner.geometry.needle_candidates import RoughLine
+    from iort_planner.imaging.volume import Volume
+    from iort_planner.units import FloatArray
+
+STEP_MM = 1.0  # sections along the axis; about a slice
+_PIXEL_MM = 0.4  # within a section; under the finest blur of a CT (0.5 mm)
+_HALF_WIDTH_MM = 9.0
+_BEYOND_MM = 8.0
+_CORE_MM = 1.0
+_WINDOW_MM = 4.2  # cannula radius 2.7 + twice a blur of 0.75
+
+
+class EndKind(Enum):
+    """What lies beyond an end of the metal."""
+
+    TISSUE = "in the body"
+    AIR = "in air"
+    EDGE = "at the image's edge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Profile:
+    """Sections of one run of metal, from one end to the other.
+
+    Parameters
+    ----------
+    frame : Frame
+        Its axis is the line fitted to the section centres.
+    along_mm : ndarray of shape (N,), mm
+        Where the sections lie along the axis.
+    centre_mm : ndarray of shape (N, 2), mm
+        Their centres across the axis; NaN where there is no metal.
+    core, around : ndarray of shape (N,)
+        Median value within 1 mm of the centre, and on a ring 5.5 to 8 mm from it (NaN outside the image).
+    area_mm2 : ndarray of shape (N,), mm2
+        Apparent area of the metal, at about half of the plateau.
+    plateau : float
+        Value of the metal's core.
+    low_mm, high_mm : float
+        First and last section with metal.
+    low_end, high_end : EndKind
+    """
+
+    frame: Frame
+    along_mm: FloatArray
+    centre_mm: FloatArray
+    core: FloatArray
+    around: FloatArray
+    area_mm2: FloatArray
+    plateau: float
+    low_mm: float
+    high_mm: float
+    low_end: EndKind
+    high_end: EndKind
+
+    @property
+    def metal(self) -> npt.NDArray[np.bool_]:
+        """Sections between the two ends that show metal, shape (N,)."""
+        result: npt.NDArray[np.bool_] = (
+            (self.along_mm >= self.low_mm) & (self.along_mm <= self.high_mm) & np.isfinite(self.centre_mm[:, 0])
+        )
+        return result
+
+
+def air_level(volume: Volume) -> float:
+    """Value below which a voxel counts as air: -400 HU, or in relative values a fifth of the way up to the median.
+
+    In relative values the middle of what is inside the field of view stands for soft tissue.
+    """
+    if volume.hu_calibrated:
+        return -400.0  # between air (-1000) and fat (-100), above lung; our own choice
+    sample = volume.values[:: max(1, volume.values.shape[0] // 32), ::4, ::4]
+    inside = sample[sample > sample.min()]
+    if inside.size == 0:
+        return float(sample.min())
+    low, middle = np.quantile(inside, [0.005, 0.5]).tolist()
+    return float(low + 0.2 * (middle - low))
+
+
+def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | None:
+    """Cut the metal along ``line`` into sections, twice: the second time across the axis of the first.
+
+    Returns None where the line shows no run of sections with metal.
+    """
+    frame = frame_from(line.centre_lps_mm, line.direction)
+    low, high = line.low_mm, line.high_mm
+    across = np.arange(-_HALF_WIDTH_MM, _HALF_WIDTH_MM + 1e-6, _PIXEL_MM)
+    x, y = np.meshgrid(across, across, indexing="ij")
+    box = volume.crop_around(
+        frame.to_lps(np.array([[0.0, 0.0, low], [0.0, 0.0, high]])), _BEYOND_MM + 1.5 * _HALF_WIDTH_MM
+    )
+    for _ in range(3):
+        along = np.arange(np.floor(low - _BEYOND_MM), high + _BEYOND_MM + 1e-6, STEP_MM)
+        local = np.empty((along.size, *x.shape, 3))
+        local[..., 0], local[..., 1], local[..., 2] = x, y, along[:, None, None]
+        values = box.sample(frame.to_lps(local), outside=np.nan).astype(np.float64)
+        middle = (along > low + 3.0) & (along < high - 3.0)
+        plateau = float(np.nanmedian(_core(values, x, y, np.zeros((along.size, 2)))[middle]))
+        if not np.isfinite(plateau):
+            return None
+        near = np.hypot(x, y)
+        ring = (near > 5.5) & (near < 8.0)
+        around = _median_of(values[:, ring])
+        centre, area = _centres(values, x, y, plateau, around)
+        core = _core(values, x, y, np.nan_to_num(centre))
+        metal = np.isfinite(centre[:, 0]) & (core > 0.5 * plateau)
+        run = _longest_run(metal)
+        if run is None or run[1] - run[0] < 8:
+            return None
+        low, high = float(along[run[0]]), float(along[run[1] - 1])
+        part = slice(run[0] + 2, run[1] - 2)
+        offset, slope = _robust_line(along[part], centre[part])
+        shifted = frame.to_lps(np.array([offset[0], offset[1], 0.0]))
+        tilted = frame.axis + slope[0] * frame.side + slope[1] * frame.up
+        last, frame = frame, frame_from(shifted, tilted)
+    # the last sections were cut in the frame before the last correction, which is a small one
+    frame = last
+    blank = float(box.values.min())
+    ends = [
+        _end_kind(volume, frame, centre[index], float(along[index]), sign, float(around[inner]), air, blank)
+        for index, sign, inner in (
+            (run[0], -1.0, min(run[0] + 4, run[1] - 1)),
+            (run[1] - 1, 1.0, max(run[1] - 5, run[0])),
+        )
+    ]
+    return Profile(
+        frame=frame, along_mm=along, centre_mm=centre, core=core, around=around, area_mm2=area, plateau=plateau,
+        low_mm=low, high_mm=high, low_end=ends[0], high_end=ends[1],
+    )  # fmt: skip
+
+
+def bending(profile: Profile) -> tuple[float, FloatArray]:
+    """Largest distance of the centre line from the chord between its ends (mm), and its quadratic term (2,), 1/mm.
+
+    Each end of the chord is the mean of its outermost sections, and the centre line a running median,
+    so that the noise of single sections does not count as bending.
+    """
+    use = profile.metal
+    along, centre = profile.along_mm[use], profile.centre_mm[use]
+    inner = (along > profile.low_mm + 1.5) & (along < profile.high_mm - 1.5)
+    along, centre = along[inner], centre[inner]
+    if along.size < 10:
+        return 0.0, np.zeros(2)
+    width = 5
+    smooth = np.median(np.lib.stride_tricks.sliding_window_view(centre, width, axis=0), axis=-1)
+    at = along[width // 2 : -(width // 2)]
+    share = ((at - at[0]) / (at[-1] - at[0]))[:, None]
+    away = smooth - (smooth[0] + share * (smooth[-1] - smooth[0]))
+    quadratic = np.array([np.polyfit(at, smooth[:, n], 2)[0] for n in range(2)])
+    return float(np.max(np.hypot(away[:, 0], away[:, 1]))), quadratic
+
+
+def _core(values: FloatArray, x: FloatArray, y: FloatArray, centre: FloatArray) -> FloatArray:
+    result = np.full(values.shape[0], np.nan)
+    for n in range(values.shape[0]):
+        inside = np.hypot(x - centre[n, 0], y - centre[n, 1]) < _CORE_MM
+        picked = values[n][inside]
+        if np.count_nonzero(np.isfinite(picked)) > 0.5 * picked.size:
+            result[n] = np.nanmedian(picked)
+    return result
+
+
+def _median_of(rows: FloatArray) -> FloatArray:
+    """Median of each row's finite values; NaN where over half of it is outside the image."""
+    result = np.full(rows.shape[0], np.nan)
+    good = np.count_nonzero(np.isfinite(rows), axis=1) > 0.5 * rows.shape[1]
+    if np.any(good):
+        result[good] = np.nanmedian(rows[good], axis=1)
+    return result
+
+
+def _centres(
+    values: FloatArray, x: FloatArray, y: FloatArray, plateau: float, around: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Centre and area of the metal in each section; the window follows from one section to the next."""
+    count = values.shape[0]
+    centre, area = np.full((count, 2), np.nan), np.zeros(count)
+    base = np.clip(np.nan_to_num(around, nan=0.0), 0.0, 0.6 * plateau)
+    low = base + 0.3 * (plateau - base)
+    weight = np.clip(
+        (np.nan_to_num(values, nan=-1e9) - low[:, None, None]) / (0.6 * (plateau - low))[:, None, None], 0, 1
+    )
+    start = count // 2
+    for order in (range(start, count), range(start - 1, -1, -1)):
+        guess = np.zeros(2)
+        for n in order:
+            found = guess
+            for _ in range(3):
+                w = weight[n] * (np.hypot(x - found[0], y - found[1]) < _WINDOW_MM)
+                total = float(w.sum())
+                if total * _PIXEL_MM**2 < 4.0:  # a quarter of the shaft's section
+                    break
+                found = np.array([float((w * x).sum()), float((w * y).sum())]) / total
+            else:
+                if np.hypot(*found) < 6.0:
+                    centre[n], guess = found, found
+                    area[n] = total * _PIXEL_MM**2
+    return centre, area
+
+
+def _longest_run(flags: npt.NDArray[np.bool_]) -> tuple[int, int] | None:
+    """[first, last) of the longest run of True; gaps of one section are bridged."""
+    bridged = flags.copy()
+    bridged[1:-1] |= flags[:-2] & flags[2:]
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], bridged.astype(np.int8), [0]])))
+    if edges.size == 0:
+        return None
+    starts, stops = edges[::2], edges[1::2]
+    best = int(np.argmax(stops - starts))
+    return int(starts[best]), int(stops[best])
+
+
+def _robust_line(along: FloatArray, centre: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Offset and slope of the centre line across the axis, outlying sections damped (Cauchy weights)."""
+    good = np.isfinite(centre[:, 0])
+    along, centre = along[good], centre[good]
+    weight = np.ones(along.size)
+    design = np.stack([np.ones(along.size), along], axis=1)
+    for _ in range(5):
+        solution = np.linalg.lstsq(design * weight[:, None], centre * weight[:, None], rcond=None)[0]
+        miss = np.linalg.norm(centre - design @ solution, axis=1)
+        scale = max(0.02, 1.5 * float(np.median(miss)))
+        weight = 1.0 / np.sqrt(1.0 + (miss / scale) ** 2)
+    return solution[0], solution[1]
+
+
+def _end_kind(
+    volume: Volume, frame: Frame, centre: FloatArray, along: float, sign: float, ring: float, air: float, blank: float
+) -> EndKind:
+    """What lies 2 to 8 mm beyond an end: the image's edge (or its blank surround), air, or tissue."""
+    radius = np.linspace(0.0, 6.0, 7)
+    angle = np.linspace(0.0, 2.0 * np.pi, 12, endpoint=False)
+    depth = np.arange(2.0, 8.1, 1.0)
+    r, a, d = np.meshgrid(radius, angle, depth, indexing="ij")
+    beyond = np.stack([centre[0] + r * np.cos(a), centre[1] + r * np.sin(a), along + sign * d], axis=-1)
+    values = volume.sample(frame.to_lps(beyond), outside=np.nan)
+    outside = ~np.isfinite(values)
+    # padding: exactly the lowest value of the neighbourhood, over and over; noise never does that
+    padding = values == blank
+    on_axis = (outside | padding)[r <= 2.0]
+    if np.mean(outside[r <= 2.0]) > 0.3 or np.mean(on_axis) > 0.5:
+        return EndKind.EDGE
+    seen = values[~outside & ~padding]
+    if seen.size and float(np.median(seen)) < air and ring < air:
+        return EndKind.AIR
+    return EndKind.TISSUE
