@@ -59,7 +59,7 @@ def robust_fit(
     *,
     start_mm: FloatArray,
     steps: tuple[tuple[float, float, float], ...],
-) -> tuple[FloatArray, FloatArray]:
+) -> FloatArray:
     """Fit from stiff to soft, each time trusting only the radii near the last wall.
 
     Parameters
@@ -74,11 +74,10 @@ def robust_fit(
 
     Returns
     -------
-    wall_mm, weight : ndarray of shape (planes, angles)
-        The wall and the weights of the last step.
+    ndarray of shape (planes, angles), mm
     """
-    wall, trusted = start_mm, weight
+    wall = start_mm
     for bend, stretch, scale_mm in steps:
         trusted = weight / (1.0 + ((radius_mm - wall) / scale_mm) ** 2) ** 2
         wall = smoother.fit(radius_mm, trusted, bend, stretch)
-    return wall, trusted
+    return wall

@@ -25,7 +25,10 @@ BONE_ABOVE_CONTENT = (
 SOFT_TISSUE_HU = 30.0  # cord, CSF and fat of the canal taken together
 METAL_HU = 2000.0  # denser than cortical bone (up to about 1900)
 NEEDLE_RADIUS_MM = 2.7  # the widest cannula (5.4 mm outside)
-_LOWEST_SCORE = 0.42  # mean score near the source below which there is no canal; real canals reach 0.6 to 0.9
+_LOWEST_SCORE = 0.40  # mean score below which there is no canal; real canals reach 0.6 to 0.9, metal streaks take 0.2
+_NO_CANDIDATE = -0.25  # score of a place that cannot be a middle: a few layers lost to streaks must not force a detour
+_GOOD_SCORE = 0.3  # a layer whose middle is worth using
+_SCORED_MM = 22.0  # layers this near to the source's level decide whether there is a canal
 _MOVE_COST = 0.03  # for each squared step across: allows 45 degrees, likes straight
 
 
@@ -43,7 +46,10 @@ class IntensityScale:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CanalPath:
-    """Rough centre line: points (N, 3) ordered by z, mm, with each one's score, and how clear the choice was."""
+    """Rough centre line: points (N, 3) ordered by z, mm, with each one's score, and how clear the choice was.
+
+    ``best_score`` and ``runner_up_score`` are mean scores near the source: of the path, and of the best one beside it.
+    """
 
     points_lps_mm: FloatArray
     score: FloatArray
@@ -71,19 +77,20 @@ def intensity_scale(volume: Volume, source_lps_mm: FloatArray, axis_lps: FloatAr
     values = values[np.isfinite(values)]
     values = values[values > np.percentile(volume.values[::7, ::7, ::7], 2)] if values.size else values
     if values.size < 1000:
-        raise CanalNotFoundError(_not_found(source_lps_mm, "the source lies at the image's edge"))
+        raise CanalNotFoundError(not_found(source_lps_mm, "the source lies at the image's edge"))
     low, high = np.percentile(values, [1.0, 97.0])
     counts, edges = np.histogram(values, bins=80, range=(float(low), float(high)))
     smooth = ndimage.gaussian_filter1d(counts.astype(np.float64), 1.5)
     mode = int(np.argmax(smooth))
     soft = float(0.5 * (edges[mode] + edges[mode + 1]))
     if high <= soft:
-        raise CanalNotFoundError(_not_found(source_lps_mm, "the intensities show no bone"))
+        raise CanalNotFoundError(not_found(source_lps_mm, "the intensities show no bone"))
     slope = 660.0 / (float(high) - soft)
     return IntensityScale(slope=slope, intercept=40.0 - slope * soft)
 
 
-def _not_found(source_lps_mm: FloatArray, why: str) -> str:
+def not_found(source_lps_mm: FloatArray, why: str) -> str:
+    """The message of a search that failed."""
     place = np.round(source_lps_mm, 1).tolist()
     return f"no spinal canal found near the source at {place} mm (LPS): {why}; give --canal FILE or --canal-point X Y Z"
 
@@ -98,7 +105,7 @@ def find_path(volume: Volume, scale: IntensityScale, source_lps_mm: FloatArray, 
     """
     values, axes, inside = _local_grid(volume, scale, source_lps_mm)
     if not np.any(inside):
-        raise CanalNotFoundError(_not_found(source_lps_mm, "it lies outside the image"))
+        raise CanalNotFoundError(not_found(source_lps_mm, "it lies outside the image"))
     x, y, z = axes
     points = np.stack(np.meshgrid(z, y, x, indexing="ij")[::-1], axis=-1)
     metal = (values > METAL_HU) | (needle_distance_mm(points, source_lps_mm, axis_lps) < NEEDLE_RADIUS_MM + 0.5)
@@ -107,23 +114,23 @@ def find_path(volume: Volume, scale: IntensityScale, source_lps_mm: FloatArray, 
     near = np.linalg.norm(points - source_lps_mm, axis=-1) < 30.0
     # a vertebra fills a third of that ball; its shell and arch alone (lytic, osteoporotic) still about a tenth
     if np.count_nonzero(bone & near) < 0.04 * np.count_nonzero(near):
-        raise CanalNotFoundError(_not_found(source_lps_mm, "there is hardly any bone within 30 mm"))
+        raise CanalNotFoundError(not_found(source_lps_mm, "there is hardly any bone within 30 mm"))
     score = _scores(bone | metal, smooth, inside, points, source_lps_mm, axis_lps)
     lattice = points[::_STEP, ::_STEP, ::_STEP]
-    path, best = _best_path(score)
+    path = _best_path(score)
     layers = np.arange(score.shape[0])
     centre = lattice[layers, path[:, 0], path[:, 1]]
     along = score[layers, path[:, 0], path[:, 1]]
     in_image = inside[::_STEP].mean(axis=(1, 2)) > 0.1
-    near_source = (np.abs(centre[:, 2] - source_lps_mm[2]) <= 15.0) & in_image
-    mean_near = float(np.mean(along[near_source])) if np.any(near_source) else -1.0
-    if mean_near < _LOWEST_SCORE:
-        raise CanalNotFoundError(_not_found(source_lps_mm, "no soft tissue enclosed by bone"))
+    counted = (np.abs(centre[:, 2] - source_lps_mm[2]) <= _SCORED_MM) & in_image
+    best_score = float(np.mean(along[counted])) if np.any(counted) else -1.0
+    if best_score < _LOWEST_SCORE:
+        raise CanalNotFoundError(not_found(source_lps_mm, "no soft tissue enclosed by bone"))
+    used = np.flatnonzero(along > _GOOD_SCORE)
     away = np.linalg.norm(lattice - centre[:, None, None], axis=-1) > 14.0
-    rival, _ = _best_path(np.where(away, score, -1.0))
-    rival_near = float(np.mean(score[layers, rival[:, 0], rival[:, 1]][near_source]))
-    used = _usable_span(along, near_source)
-    return CanalPath(points_lps_mm=centre[used], score=along[used], runner_up_score=rival_near, best_score=mean_near)
+    rival = _best_path(np.where(away, score, _NO_CANDIDATE))
+    runner_up = float(np.mean(score[layers, rival[:, 0], rival[:, 1]][counted]))
+    return CanalPath(points_lps_mm=centre[used], score=along[used], runner_up_score=runner_up, best_score=best_score)
 
 
 def _local_grid(
@@ -147,7 +154,7 @@ def _scores(
     source_lps_mm: FloatArray,
     axis_lps: FloatArray,
 ) -> FloatArray:
-    """How much each candidate looks like the middle of a canal: -1 (not at all) to 1."""
+    """How much each candidate looks like the middle of a canal: `_NO_CANDIDATE` to 1."""
     pad = int(np.ceil(_REACH_MM / _VOXEL_MM)) + 1
     padded = np.pad(wall, ((0, 0), (pad, pad), (pad, pad)))
     angle = 2 * np.pi * np.arange(_ANGLES) / _ANGLES
@@ -158,7 +165,7 @@ def _scores(
 
     soft = (smooth > -130.0) & (smooth < SOFT_TISSUE_HU + BONE_ABOVE_CONTENT) & inside & ~wall
     lattice = tuple(slice(None, None, _STEP) for _ in range(3))
-    score = np.full(soft[lattice].shape, -1.0)
+    score = np.full(soft[lattice].shape, _NO_CANDIDATE)
     distance = np.linalg.norm(points[lattice] - source_lps_mm, axis=-1)
     k, j, i = np.nonzero(soft[lattice] & (distance > 4.0))
     flat = np.ravel_multi_index((k * _STEP, j * _STEP + pad, i * _STEP + pad), padded.shape)
@@ -179,11 +186,11 @@ def _scores(
     offset = points[lattice][k, j, i] - source_lps_mm
     side_penalty = 0.03 * np.maximum(-(offset[:, :2] @ across), 0.0)
     total = found.mean(axis=1) - 0.04 * imbalance - size_penalty - narrow_penalty - content_penalty - side_penalty
-    score[k, j, i] = np.maximum(total, -1.0)
+    score[k, j, i] = np.maximum(total, _NO_CANDIDATE)
     return score
 
 
-def _best_path(score: FloatArray) -> tuple[npt.NDArray[np.int64], float]:
+def _best_path(score: FloatArray) -> npt.NDArray[np.int64]:
     """Best (j, i) of each layer, one step across a layer at most: dynamic programming."""
     layers, rows, columns = score.shape
     moves = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
@@ -200,21 +207,4 @@ def _best_path(score: FloatArray) -> tuple[npt.NDArray[np.int64], float]:
     path[-1] = np.unravel_index(int(total.argmax()), total.shape)
     for layer in range(layers - 1, 0, -1):
         path[layer - 1] = path[layer] + moves[came[layer, path[layer, 0], path[layer, 1]]]
-    return path, float(total.max())
-
-
-def _usable_span(along: FloatArray, near_source: npt.NDArray[np.bool_]) -> slice:
-    """The layers from the source outwards up to where the path is lost for two layers running (image end, bone)."""
-    good = along > 0.15
-    middle = int(np.flatnonzero(near_source).mean())
-    ends = []
-    for step in (-1, 1):
-        layer, last, lost = middle, middle, 0
-        while 0 <= layer < along.size and lost < 2:
-            if good[layer]:
-                last, lost = layer, 0
-            else:
-                lost += 1
-            layer += step
-        ends.append(last)
-    return slice(ends[0], ends[1] + 1)
+    return path

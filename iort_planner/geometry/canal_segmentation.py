@@ -4,30 +4,55 @@ from __future__ import annotations
 
 import numpy as np
 
+from iort_planner.applicator import unit_vector
+from iort_planner.errors import CanalNotFoundError
 from iort_planner.geometry.canal import SpinalCanal
-from iort_planner.geometry.canal_search import find_path, intensity_scale
+from iort_planner.geometry.canal_search import find_path, intensity_scale, not_found
 from iort_planner.geometry.canal_surface import tube_mesh
+from iort_planner.geometry.canal_trust import judge
 from iort_planner.geometry.canal_wall import find_wall
-from iort_planner.geometry.needle import Confidence
 from iort_planner.imaging.volume import Volume
 from iort_planner.units import FloatArray
 
 
 def segment(volume: Volume, source_lps_mm: FloatArray, needle_axis_lps: FloatArray) -> SpinalCanal:
-    """Segment the bony canal."""
+    """Segment the bony spinal canal about one level up and down from the source.
+
+    Parameters
+    ----------
+    volume : Volume
+        HU, or relative intensities (then the confidence is at best low).
+    source_lps_mm : ndarray of shape (3,), mm
+        Source centre, in a vertebra.
+    needle_axis_lps : ndarray of shape (3,)
+        From the tip towards the hub; the needle itself is left out of the search for bone.
+
+    Returns
+    -------
+    SpinalCanal
+        Method ``auto``: a closed tube through the half-maximum inner edge of the cortical bone; where no edge is
+        seen (foramina, discs, between laminae, a breach, metal) the wall is interpolated from its neighbours.
+
+    Raises
+    ------
+    CanalNotFoundError
+        If there is no soft tissue enclosed by bone near the source.
+    """
     source = np.asarray(source_lps_mm, dtype=np.float64)
-    axis = np.asarray(needle_axis_lps, dtype=np.float64)
+    axis = unit_vector(np.asarray(needle_axis_lps, dtype=np.float64), "needle axis")
     scale = intensity_scale(volume, source, axis)
     path = find_path(volume, scale, source, axis)
     wall = find_wall(volume, scale, path.points_lps_mm, source, axis)
-    rings = wall.points_lps_mm()
-    vertices, faces = tube_mesh(rings, wall.centre_lps_mm[[0, -1]])
-    on_bone = np.concatenate([wall.seen.ravel(), [False, False]])
+    if wall is None:
+        raise CanalNotFoundError(not_found(source, "too little of the canal's wall lies in the image"))
+    trust = judge(volume, path, wall, source)
+    vertices, faces = tube_mesh(wall.points_lps_mm(), wall.frame.centre_lps_mm[[0, -1]])
     return SpinalCanal(
         vertices_lps_mm=vertices,
         faces=faces,
-        on_bone=on_bone,
+        on_bone=np.concatenate([wall.seen.ravel(), [False, False]]),
         method="auto",
-        confidence=Confidence.HIGH,
-        uncertainty_mm=1.0,
+        confidence=trust.confidence,
+        uncertainty_mm=trust.uncertainty_mm,
+        reasons=trust.reasons,
     )

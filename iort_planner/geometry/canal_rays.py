@@ -1,0 +1,165 @@
+"""Rays from the canal's centre line outwards, and where each meets the inner edge of cortical bone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from iort_planner.geometry.canal_search import (
+    METAL_HU,
+    NEEDLE_RADIUS_MM,
+    SOFT_TISSUE_HU,
+    IntensityScale,
+    needle_distance_mm,
+)
+from iort_planner.imaging.volume import Volume
+from iort_planner.units import FloatArray
+
+ANGLES = 72
+_RADIUS_STEP_MM = 0.25
+_RADIUS_MAX_MM = 19.0
+_RADIUS_MIN_MM = 2.0  # nothing nearer to the centre is a wall
+_CORE_MM = 4.0  # surely content within this of the centre line
+_PEAK_OVER_CONTENT = 110.0  # HU: least contrast of a bony edge; a disc has about 60
+_METAL_MARGIN_MM = 1.5  # blooming of metal beside its 2000 HU outline
+_PEAK_WIDTH_MM = 2.0  # the cortical peak follows its rising edge within this (cortex 0.5 to 3 mm)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """Planes across a line: centres (P, 3) in mm and two unit vectors (P, 3) each, at angle 0 and 90 degrees."""
+
+    centre_lps_mm: FloatArray
+    across: FloatArray
+    up: FloatArray
+
+    def directions(self) -> FloatArray:
+        """Unit vectors of the rays, (P, A, 3)."""
+        angle = 2 * np.pi * np.arange(ANGLES) / ANGLES
+        result: FloatArray = np.cos(angle)[:, None] * self.across[:, None] + np.sin(angle)[:, None] * self.up[:, None]
+        return result
+
+    def points_lps_mm(self, radius_mm: FloatArray) -> FloatArray:
+        """Points at radii (P, A) on the rays, (P, A, 3) mm."""
+        result: FloatArray = self.centre_lps_mm[:, None] + radius_mm[..., None] * self.directions()
+        return result
+
+    def part(self, span: slice) -> Frame:
+        """Some of the planes."""
+        return Frame(centre_lps_mm=self.centre_lps_mm[span], across=self.across[span], up=self.up[span])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RayEdges:
+    """What the rays met.
+
+    Parameters
+    ----------
+    radius_mm : ndarray of shape (P, A), mm
+        Radius of the bony edge; 0 where there is none.
+    weight : ndarray of shape (P, A)
+        1 on an edge, 0 where there is none.
+    blocked_mm : ndarray of shape (P, A), mm
+        Radius at which metal or the image's end stops the ray; infinite where nothing does.
+    noise_hu : ndarray of shape (P,), HU
+        Spread of the content's values round the centre (robust standard deviation); streaks count.
+    """
+
+    radius_mm: FloatArray
+    weight: FloatArray
+    blocked_mm: FloatArray
+    noise_hu: FloatArray
+
+    def part(self, span: slice) -> RayEdges:
+        """Some of the planes."""
+        return RayEdges(
+            radius_mm=self.radius_mm[span],
+            weight=self.weight[span],
+            blocked_mm=self.blocked_mm[span],
+            noise_hu=self.noise_hu[span],
+        )
+
+
+def find_edges(
+    volume: Volume, scale: IntensityScale, frame: Frame, source_lps_mm: FloatArray, axis_lps: FloatArray
+) -> RayEdges:
+    """Cast all rays and find the bony edge on each."""
+    radius = np.arange(0.0, _RADIUS_MAX_MM + 1e-9, _RADIUS_STEP_MM)
+    rays = frame.centre_lps_mm[:, None, None] + radius[:, None] * frame.directions()[:, :, None]
+    raw = volume.sample(rays)
+    outside = ~np.isfinite(raw)
+    values = np.where(outside, np.float32(SOFT_TISSUE_HU), scale(np.nan_to_num(raw)))
+    blocked = outside | _metal(values, rays, source_lps_mm, axis_lps)
+    core = np.where(blocked[:, :, radius < _CORE_MM], np.nan, values[:, :, radius < _CORE_MM])
+    content, noise = _content(core.reshape(core.shape[0], -1))
+    # smoothing along the wall first, where it costs no sharpness; then a little along the ray against noise
+    values = ndimage.gaussian_filter1d(values, 0.6, axis=0, mode="nearest")
+    values = ndimage.gaussian_filter1d(values, 1.0, axis=1, mode="wrap")
+    values = ndimage.gaussian_filter1d(values, 1.0, axis=2, mode="nearest")
+    edge, met = _half_maximum(values - content[:, None, None], radius, blocked)
+    return RayEdges(
+        radius_mm=np.where(met, edge, 0.0),
+        weight=met.astype(np.float64),
+        blocked_mm=np.where(blocked.any(axis=2), radius[blocked.argmax(axis=2)], np.inf),
+        noise_hu=noise,
+    )
+
+
+def _metal(
+    values: npt.NDArray[np.float32], rays: FloatArray, source_lps_mm: FloatArray, axis_lps: FloatArray
+) -> npt.NDArray[np.bool_]:
+    """Samples in metal, in its blooming, or in the needle as it was located."""
+    metal = values > METAL_HU
+    if np.any(metal):
+        reach = int(np.ceil(_METAL_MARGIN_MM / _RADIUS_STEP_MM))
+        metal = ndimage.maximum_filter1d(metal, 3, axis=0)
+        metal = ndimage.maximum_filter1d(metal, 5, axis=1, mode="wrap")
+        metal = ndimage.maximum_filter1d(metal, 2 * reach + 1, axis=2)
+    needle = needle_distance_mm(rays, source_lps_mm, axis_lps) < NEEDLE_RADIUS_MM + _METAL_MARGIN_MM
+    result: npt.NDArray[np.bool_] = metal | needle
+    return result
+
+
+def _content(core: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Typical value and spread of the canal's content in each plane, from its core samples (P, n) with NaN gaps."""
+    content = np.full(core.shape[0], SOFT_TISSUE_HU)
+    noise = np.zeros(core.shape[0])
+    some = np.flatnonzero(np.isfinite(core).mean(axis=1) > 0.2)
+    if some.size:
+        low, middle, high = np.nanpercentile(core[some], [15.9, 50.0, 84.1], axis=1)
+        planes = np.arange(core.shape[0])
+        content = np.interp(planes, some, middle)
+        noise = np.interp(planes, some, 0.5 * (high - low))
+    return ndimage.median_filter(content, 9, mode="nearest"), noise
+
+
+def _half_maximum(
+    rise: npt.NDArray[np.float32], radius: FloatArray, blocked: npt.NDArray[np.bool_]
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Inner edge of the first bony peak on each ray, at half height over the content; and whether there is one."""
+    number = np.arange(radius.size)
+    usable = radius >= _RADIUS_MIN_MM
+    blocked_at = np.where(blocked.any(axis=2), blocked.argmax(axis=2), radius.size)
+    over = (rise > _PEAK_OVER_CONTENT) & usable
+    first = over.argmax(axis=2)
+    met = over.any(axis=2) & (first < blocked_at)
+    # the peak: the highest value until the profile has fallen again, or for a cortex' width
+    after = (number >= first[..., None]) & (number < blocked_at[..., None])
+    climb = np.maximum.accumulate(np.where(after, rise, np.float32(0.0)), axis=2)
+    past = after & (rise < climb - np.maximum(30.0, 0.1 * climb))
+    past |= number > first[..., None] + int(_PEAK_WIDTH_MM / _RADIUS_STEP_MM)
+    end = np.where(past.any(axis=2), past.argmax(axis=2), radius.size - 1)
+    end = np.minimum(end, np.maximum(blocked_at - 1, 0))[..., None]
+    peak = np.take_along_axis(climb, end, axis=2)
+    # still rising where metal begins: that is the metal's edge, not the bone's
+    into_metal = (end[..., 0] == blocked_at - 1) & (np.take_along_axis(rise, end, axis=2) >= peak)[..., 0]
+    met &= (peak[..., 0] >= _PEAK_OVER_CONTENT) & ~into_metal
+    half = 0.5 * peak
+    at = np.maximum(((rise >= half) & usable).argmax(axis=2), 1)[..., None]
+    high, low = np.take_along_axis(rise, at, axis=2), np.take_along_axis(rise, at - 1, axis=2)
+    part = np.clip((half - low) / np.maximum(high - low, 1e-6), 0.0, 1.0)
+    edge: FloatArray = (radius[at - 1] + part * _RADIUS_STEP_MM)[..., 0]
+    return edge, met

@@ -1,0 +1,182 @@
+"""How far an automatically found canal may be trusted: uncertainty of the nearest wall, and reasons for doubt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from iort_planner.geometry.canal_rays import ANGLES
+from iort_planner.geometry.canal_search import CanalPath
+from iort_planner.geometry.canal_wall import PLANE_STEP_MM, CanalWall
+from iort_planner.geometry.needle import Confidence
+from iort_planner.imaging.volume import Volume
+from iort_planner.units import FloatArray
+
+# All limits are our own, set on the real CTs and phantoms of the tests so that every error over 1.5 mm there is low.
+_LEVEL_MM = 12.0  # planes this near to the source's level count as its level
+_NEAR_MM = 1.0  # wall points at most this much farther than the nearest one compete with it
+_LEAST_SEEN_NEAREST = 0.5
+_LEAST_SEEN_LEVEL = 0.6
+_LEAST_SEEN = 0.55
+_WEAK_SCORE = 0.55  # mean score of the path; real canals without streaks 0.6 to 0.9
+_RIVAL_MARGIN = 0.15
+_AREA_MM2 = (80.0, 620.0)  # narrow thoracic canals about 130, wide lumbar ones about 480 mm2
+_AREA_CHANGE = 1.6  # of neighbouring 10 mm
+_MOST_TILT_DEG = 50.0
+_MOST_NOISE_HU = 65.0  # inside the canal; 10 to 40 in clean scans
+_MOST_HIDDEN = 0.25
+_COARSE_SPACING_MM = 2.5
+_FAR_MM = 35.0
+_END_MARGIN_MM = 3.0  # at least this much of the canal beyond the source's level
+# Half-maximum edge of a thin, blurred cortex against its inner face, k=1
+_EDGE_UNCERTAINTY_MM = 0.3
+_SPACING_PART = 0.25  # of the voxel spacing across the wall: localisation of an edge sampled once a voxel
+_GAP_PART = 0.25  # how much an interpolated wall strays, of the distance to the nearest seen wall
+_GAP_LEAST_MM = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trust:
+    """Verdict on a canal wall."""
+
+    confidence: Confidence
+    uncertainty_mm: float
+    reasons: tuple[str, ...]
+
+
+def judge(volume: Volume, path: CanalPath, wall: CanalWall, source_lps_mm: FloatArray) -> Trust:
+    """Uncertainty (k=1) of the wall nearest to the source, and whether something speaks against the result."""
+    points = wall.points_lps_mm()
+    distance = np.linalg.norm(points - source_lps_mm, axis=-1)
+    plane, angle = (int(n) for n in np.unravel_index(int(distance.argmin()), distance.shape))
+    nearest = points[plane, angle]
+    around = np.linalg.norm(points - nearest, axis=-1) <= 4.0
+    reasons = _reasons_nearest(wall, distance, around, plane)
+    reasons += _reasons_shape(wall, source_lps_mm)
+    reasons += _reasons_image(volume, wall, source_lps_mm, float(distance.min()))
+    if path.best_score < _WEAK_SCORE:
+        reasons.append(f"bone encloses the canal poorly (score {path.best_score:.2f} of 1, limit {_WEAK_SCORE})")
+    if path.runner_up_score > path.best_score - _RIVAL_MARGIN:
+        reasons.append("something else nearby looks as much like a canal")
+    uncertainty = _uncertainty_mm(volume, wall, around, nearest, source_lps_mm, bool(wall.seen[plane, angle]))
+    return Trust(
+        confidence=Confidence.LOW if reasons else Confidence.HIGH,
+        uncertainty_mm=uncertainty,
+        reasons=tuple(reasons),
+    )
+
+
+def _reasons_nearest(wall: CanalWall, distance: FloatArray, around: npt.NDArray[np.bool_], plane: int) -> list[str]:
+    reasons = []
+    rivals = distance <= distance.min() + _NEAR_MM
+    seen = float(np.mean(wall.seen[rivals]))
+    if seen < _LEAST_SEEN_NEAREST:
+        reasons.append(f"the wall nearest to the source is interpolated ({seen:.0%} of it seen on bone)")
+    level = _near_plane(wall, plane)
+    seen = float(np.mean(wall.seen[level]))
+    if seen < _LEAST_SEEN_LEVEL:
+        reasons.append(f"only {seen:.0%} of the wall at the source's level was seen on bone")
+    seen = float(np.mean(wall.seen))
+    if seen < _LEAST_SEEN:
+        reasons.append(f"only {seen:.0%} of the canal's wall was seen on bone")
+    hidden = float(np.mean(wall.hidden()[around]))
+    if hidden > _MOST_HIDDEN:
+        reasons.append(f"metal or the image's end hides {hidden:.0%} of the wall nearest to the source")
+    noise = float(np.max(wall.edges.noise_hu[level]))
+    if noise > _MOST_NOISE_HU:
+        reasons.append(f"noise or streaks of {noise:.0f} HU inside the canal near the source")
+    return reasons
+
+
+def _near_plane(wall: CanalWall, plane: int) -> npt.NDArray[np.bool_]:
+    number = np.arange(wall.radius_mm.shape[0])
+    result: npt.NDArray[np.bool_] = np.abs(number - plane) * PLANE_STEP_MM <= _LEVEL_MM
+    return result
+
+
+def _reasons_shape(wall: CanalWall, source_lps_mm: FloatArray) -> list[str]:
+    reasons = []
+    centre = wall.frame.centre_lps_mm
+    level = _near_plane(wall, int(np.argmin(np.linalg.norm(centre - source_lps_mm, axis=1))))
+    area = wall.area_mm2()
+    low, high = float(area[level].min()), float(area[level].max())
+    if low < _AREA_MM2[0] or high > _AREA_MM2[1]:
+        limits = f"{_AREA_MM2[0]:.0f} to {_AREA_MM2[1]:.0f}"
+        reasons.append(f"its cross section of {low:.0f} to {high:.0f} mm2 is unusual (expected {limits})")
+    smooth = ndimage.gaussian_filter1d(area, 2.0, mode="nearest")
+    step = round(10.0 / PLANE_STEP_MM)
+    if area.size > step:
+        ratio = float(np.max(np.abs(np.log(smooth[step:] / smooth[:-step]))))
+        if ratio > np.log(_AREA_CHANGE):
+            reasons.append(f"its cross section changes by a factor {np.exp(ratio):.1f} within 10 mm")
+    tangent = np.gradient(centre, axis=0)
+    tilt = np.degrees(np.arccos(np.clip(np.abs(tangent[:, 2]) / np.linalg.norm(tangent, axis=1), 0.0, 1.0)))
+    if float(tilt.max()) > _MOST_TILT_DEG:
+        reasons.append(f"its centre line tilts by {tilt.max():.0f} degrees")
+    return reasons
+
+
+def _reasons_image(volume: Volume, wall: CanalWall, source_lps_mm: FloatArray, nearest_mm: float) -> list[str]:
+    reasons = []
+    if not volume.hu_calibrated:
+        reasons.append("the image's values are not HU")
+    coarsest = float(np.max(volume.grid.spacing_mm))
+    if coarsest > _COARSE_SPACING_MM:
+        reasons.append(f"the voxel spacing of {coarsest:.1f} mm is coarse (limit {_COARSE_SPACING_MM} mm)")
+    centre = wall.frame.centre_lps_mm
+    tangent = np.gradient(centre, axis=0)
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    for end, sign in ((0, -1.0), (-1, 1.0)):
+        beyond = sign * float((source_lps_mm - centre[end]) @ tangent[end])
+        if beyond > -_END_MARGIN_MM:
+            reasons.append(f"the canal could not be followed past the source's level ({-beyond:.0f} mm remain)")
+        elif _end_distance_mm(wall, end, source_lps_mm) < nearest_mm + _NEAR_MM:
+            reasons.append("the canal's end in the image is as near to the source as its wall")
+    if nearest_mm > _FAR_MM:
+        reasons.append(f"it is {nearest_mm:.0f} mm away from the source: not in the same vertebra?")
+    if _is_inside(wall, source_lps_mm):
+        reasons.append("the source lies inside the canal")
+    return reasons
+
+
+def _end_distance_mm(wall: CanalWall, end: int, source_lps_mm: FloatArray) -> float:
+    """Distance of the source from a cap of the tube, beyond which the canal is unknown."""
+    rim = wall.points_lps_mm()[end]
+    part = np.linspace(0.0, 1.0, 8)[:, None, None]
+    disc = wall.frame.centre_lps_mm[end] * (1.0 - part) + rim * part
+    return float(np.min(np.linalg.norm(disc - source_lps_mm, axis=-1)))
+
+
+def _is_inside(wall: CanalWall, source_lps_mm: FloatArray) -> bool:
+    """Whether the source lies within the wall of the plane nearest to it."""
+    plane = int(np.argmin(np.linalg.norm(wall.frame.centre_lps_mm - source_lps_mm, axis=1)))
+    offset = source_lps_mm - wall.frame.centre_lps_mm[plane]
+    x, y = float(offset @ wall.frame.across[plane]), float(offset @ wall.frame.up[plane])
+    ray = round(np.arctan2(y, x) / (2 * np.pi) * ANGLES) % ANGLES
+    return bool(np.hypot(x, y) < wall.radius_mm[plane, ray])
+
+
+def _uncertainty_mm(
+    volume: Volume,
+    wall: CanalWall,
+    around: npt.NDArray[np.bool_],
+    nearest_lps_mm: FloatArray,
+    source_lps_mm: FloatArray,
+    nearest_seen: bool,
+) -> float:
+    """k=1 of the nearest wall: edge and blur, voxel spacing towards the source, fit residual, interpolation."""
+    towards = nearest_lps_mm - source_lps_mm
+    towards = towards / max(float(np.linalg.norm(towards)), 1e-6)
+    spacing_mm = float(np.linalg.norm((volume.grid.direction.T @ towards) * volume.grid.spacing_mm))
+    parts = [_EDGE_UNCERTAINTY_MM, _SPACING_PART * spacing_mm]
+    used = around & (wall.edges.weight > 0) & (np.abs(wall.edges.radius_mm - wall.radius_mm) < 3.0)
+    if np.any(used):
+        parts.append(float(np.sqrt(np.mean((wall.edges.radius_mm - wall.radius_mm)[used] ** 2))))
+    if not nearest_seen:
+        seen = wall.points_lps_mm()[wall.seen]
+        gap_mm = float(np.min(np.linalg.norm(seen - nearest_lps_mm, axis=1))) if seen.size else 10.0
+        parts.append(max(_GAP_LEAST_MM, _GAP_PART * gap_mm))
+    return float(np.sqrt(np.sum(np.square(parts))))
