@@ -22,12 +22,15 @@ _STEEL_HU = 2500.0  # above any bone (cortical up to about 2000 HU) and contrast
 # Relative images: shares of the way from the median to the highest value, from the top down (our own choice:
 # C-arm metal is either cut flat, and then near the top, or uneven with hot spots at ends).
 _RELATIVE_LEVELS = (0.8, 0.6, 0.5, 0.4)
-_RELATIVE_CONTRAST = 2.0  # metal over median, compared with (99 % quantile - median); dense bone reaches 1
+# ... and they count only this far above soft tissue (75 % quantile), in units of soft tissue over air (1 is 1000 HU,
+# so this is the limit for calibrated scans) and of dense bone (97 % quantile) over soft tissue.
+_RELATIVE_OVER_AIR, _RELATIVE_OVER_BONE = 2.5, 3.5
 _SHORTEST_MM = 20.0  # with less shaft in view this is no needle that leaves the body; our own choice
 _SHORT_MM = 30.0  # below, direction and diameter rest on few slices: low confidence
 _AREA_MM2 = (7.0, 50.0)  # apparent section: half of a 4.4 mm disc to a 5.4 mm one with a wide halo
 _HINT_MM = 20.0  # a hint further than this from every needle is a mistake
 _MISFIT = 0.12  # of the core's value: twice what a scan without streaks leaves (own sweep)
+_MISFIT_MM = 1.0  # own sweep over scans with simulated streaks: 0.2 mm where the misfit is 0.2
 _FLOOR_MM = 0.1  # what the model itself leaves in noiseless scans and in how well an applicator's length is known
 
 
@@ -67,7 +70,7 @@ def detect(volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | Non
     Notes
     -----
     ``tip_uncertainty_mm`` (k=1) is the root of the sum of squares of: 0.1 mm (model, applicator's length);
-    0.05 of the voxel's extent along the axis; blur times the relative misfit (streaks); the fit's own sigma
+    0.05 of the voxel's extent along the axis; 1 mm times the relative misfit (streaks); the fit's own sigma
     of the end; the fit's sigma of the direction times 20 mm (the fitted middle to the tip); half the
     distance between readings that fit alike.
     """
@@ -101,10 +104,11 @@ def _thresholds(volume: Volume) -> list[float]:
     inside = sample[sample > sample.min()]
     if inside.size < 1000:
         return []
-    middle, dense = np.quantile(inside, [0.5, 0.99]).tolist()
+    air, middle, soft, dense = np.quantile(inside, [0.005, 0.5, 0.75, 0.97]).tolist()
+    least = soft + max(_RELATIVE_OVER_AIR * (soft - air), _RELATIVE_OVER_BONE * (dense - soft))
     top = float(volume.values.max())
     levels = [middle + share * (top - middle) for share in _RELATIVE_LEVELS]
-    return [level for level in levels if level - middle > _RELATIVE_CONTRAST * (dense - middle)]
+    return [level for level in levels if level > least]
 
 
 def _candidates(volume: Volume) -> tuple[list[_Candidate], list[str]]:
@@ -189,7 +193,7 @@ def _uncertainty_mm(volume: Volume, measured: Measurement) -> float:
     terms = (
         _FLOOR_MM,
         0.05 * float(extent),
-        measured.blur_mm * measured.misfit,
+        _MISFIT_MM * measured.misfit,
         measured.end_sigma_mm,
         20.0 * measured.angle_sigma_rad,
         0.5 * measured.end_doubt_mm,

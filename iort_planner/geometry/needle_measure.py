@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 WINDOW_MM = 40.0  # the distal part that is fitted: ten diameters fix a direction to 0.1 deg; a bent rest does not pull
 _BENT_MM = 0.6  # over this the centre line's quadratic term is used: below it is the noise of sections (our own sweep)
-_STEP_SHARE = 0.9  # a cannula's end is taken as seen where it lowers the misfit by this; without one it stays at 1
+# A cannula's end is taken as seen where it lowers the misfit to this share (without one it stays at 1) ...
+_STEP_SHARE = 0.9
+# ... or, among streaks, to this one if the apparent area also grows by over half of what 4.4 to 5.4 mm gives (7.7).
+_STEP_SHARE_STREAKS, _STEP_AREA_MM2 = 0.97, 4.0
 _ALIKE_SHARE = 0.04  # two radii that fit within this are not told apart; our own choice
 _DEFAULT_CANNULA_WALL_MM = 0.5  # start of the fit where the applicator file gives no outer diameter
 _NOISE_SHARE = 0.03  # of the plateau: misfits beyond this count less (soft L1); about 100 HU at 3071
@@ -119,7 +122,7 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
     wall_radius = (
         outer / 2.0 if outer is not None else applicator.cannula_inner_diameter_mm / 2.0 + _DEFAULT_CANNULA_WALL_MM
     )
-    step = _area_step(shaft)
+    step, growth = _area_step(shaft)
     reach = min(shaft.visible_mm - 2.0, max(WINDOW_MM, step + 8.0 if step is not None and step < 60.0 else 0.0))
     scene = build_scene(volume, shaft.frame, shaft.curvature, reach)
     noise = _NOISE_SHARE * abs(shaft.plateau)
@@ -140,7 +143,8 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
     with_step = min(stepped, key=lambda f: f.cost, default=None)
     cannula_end: float | None = None
     over = False
-    if with_step is not None and with_step.cost < _STEP_SHARE * min(bare.cost, thick.cost):
+    share = _STEP_SHARE_STREAKS if growth > _STEP_AREA_MM2 else _STEP_SHARE
+    if with_step is not None and with_step.cost < share * min(bare.cost, thick.cost):
         best, cannula_end = with_step, with_step.pose.cannula_end
         over = cannula_end < best.pose.end - 0.3
     elif thick.cost < (1.0 - _ALIKE_SHARE) * bare.cost:
@@ -193,8 +197,8 @@ def _measurement(
     )
 
 
-def _area_step(shaft: Shaft) -> float | None:
-    """Where the apparent area grows most from one side to the other, mm from the distal end; None if it does not.
+def _area_step(shaft: Shaft) -> tuple[float | None, float]:
+    """Where the apparent area grows most from one side to the other, mm from the distal end, and by how much; None if it does not.
 
     Compares medians over up to 8 mm on both sides; the fit decides whether it really is a cannula's end.
     """
@@ -206,4 +210,4 @@ def _area_step(shaft: Shaft) -> float | None:
             growth = float(np.median(shaft.area_mm2[proximal]) - np.median(shaft.area_mm2[distal]))
             if growth > best:
                 best, where = growth, float(at)
-    return where
+    return where, best

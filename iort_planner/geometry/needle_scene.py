@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,6 +83,6 @@ def _background(
     picked = values[ring][order]
     overall = float(np.median(picked)) if picked.size else 0.0
     table = np.array(
-        [np.median(picked[a:b]) if b - a >= 3 else overall for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        [np.median(picked[a:b]) if b - a >= 3 else overall for a, b in pairwise(starts.tolist())]
     )
     return table.reshape(count, _SECTORS)
