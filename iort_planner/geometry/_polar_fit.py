@@ -9,6 +9,9 @@ from scipy.linalg import solveh_banded
 from iort_planner.units import FloatArray
 
 
+_CUT = 3.0  # residuals beyond this many scales count nothing
+
+
 class PolarSmoother:
     """Penalised least squares on a grid of planes by angles, periodic in the angle.
 
@@ -78,6 +81,7 @@ def robust_fit(
     """
     wall = start_mm
     for bend, stretch, scale_mm in steps:
-        trusted = weight / (1.0 + ((radius_mm - wall) / scale_mm) ** 2) ** 2
+        residual = (radius_mm - wall) / scale_mm
+        trusted = np.where(np.abs(residual) < _CUT, weight / (1.0 + residual**2) ** 2, 0.0)
         wall = smoother.fit(radius_mm, trusted, bend, stretch)
     return wall
