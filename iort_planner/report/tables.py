@@ -1,0 +1,252 @@
+"""What the report says, as plain words and numbers: it reads the plan and computes nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from typing import TYPE_CHECKING
+
+from iort_planner.units import format_time
+from iort_planner.viewer.palette import computed_text, dose_number, isodose_levels, level_text
+
+if TYPE_CHECKING:
+    from iort_planner.planning.plan import Plan, Vector
+
+Rows = list[tuple[str, str]]
+
+
+def headline(plan: Plan) -> list[tuple[str, str, str]]:
+    """The numbers for a glance: name, value, and a line of explanation."""
+    result, canal, prescription = plan.result, plan.canal, plan.prescription
+    rbe = prescription.rbe
+    radii = {level.dose_gy: level for level in isodose_levels(plan)}
+    level = next(v for v in radii.values() if "prescription" in v.role)
+    radius = "outside the table" if level.radius_mm is None else f"{level.radius_mm:.1f} mm"
+    return [
+        ("Dwell time", format_time(result.dwell_time_s), _how_set(plan)),
+        (
+            "Canal, highest dose",
+            f"{dose_number(result.canal_max_gy)} Gy",
+            f"{dose_number(result.canal_max_gy_rbe)} Gy(RBE); limit {level_text(prescription.limit_gy, rbe)}",
+        ),
+        (
+            "Source centre to canal",
+            f"{canal.distance_from_source_mm:.1f} mm",
+            f"to the nearest point of the {canal.structure}; ± {canal.uncertainty_mm:.1f} mm (k=1)",
+        ),
+        ("Tip to canal", f"{canal.distance_from_tip_mm:.1f} mm", "from the outer distal end of the applicator"),
+        (
+            "Largest safe dwell time",
+            format_time(math.floor(result.max_safe_dwell_time_s)),
+            f"canal then at its limit of {level_text(prescription.limit_gy, rbe)}",
+        ),
+        (f"Radius of {prescription.dose_gy:g} Gy", radius, f"{level.label}; from the source centre, transverse plane"),
+        (
+            "Shaft to canal",
+            f"{canal.shaft_clearance_mm:.1f} mm",
+            "least clearance of applicator and cannula"
+            if canal.shaft_clearance_mm >= 0.0
+            else "negative: the shaft stands in the canal",
+        ),
+        ("Applicator surface", surface_text(plan), "physical dose to water"),
+    ]
+
+
+def surface_text(plan: Plan) -> str:
+    """Dose at the applicator's surface, or the innermost value that the table gives."""
+    result = plan.result
+    if result.applicator_surface_gy is not None:
+        return f"{dose_number(result.applicator_surface_gy)} Gy"
+    return f"more than {dose_number(result.nearest_table_dose_gy)} Gy"
+
+
+def _how_set(plan: Plan) -> str:
+    prescription = plan.prescription
+    if prescription.depth_from == "canal-limit":
+        return "set by the canal's limit"
+    depth = "" if prescription.depth_mm is None else f"{prescription.depth_mm:.1f} mm "
+    return f"for {prescription.dose_gy:g} Gy at {depth}from the {prescription.depth_from}"
+
+
+def time_of(stamp: str | None) -> str:
+    """ISO 8601 for people: ``2026-11-22 10:30 +01:00``; ``an unknown time`` when there is none."""
+    if not stamp:
+        return "an unknown time"
+    try:
+        moment = dt.datetime.fromisoformat(stamp)
+    except ValueError:
+        return stamp
+    zone = moment.strftime("%z")
+    return moment.strftime("%Y-%m-%d %H:%M") + (f" {zone[:3]}:{zone[3:5]}" if zone else "")
+
+
+def point_text(point: Vector) -> str:
+    """Patient coordinates with their letters: ``12.3 L, 150.0 A, 430.0 I mm``."""
+    letters = (("R", "L"), ("A", "P"), ("I", "S"))
+    words = []
+    for value, (negative, positive) in zip(point, letters, strict=True):
+        rounded = round(value, 1)
+        words.append(f"{abs(rounded):.1f} {positive if rounded > 0 else negative if rounded < 0 else positive}")
+    raw = ", ".join(f"{value:.2f}" for value in point)
+    return f"{', '.join(words)} mm   (LPS {raw})"
+
+
+def sections(plan: Plan) -> list[tuple[str, Rows]]:
+    """Titled tables with every input, its hash, every number and its origin."""
+    return [
+        ("Image", _image(plan)),
+        ("Needle and canal", _geometry(plan)),
+        ("Source, applicator and prescription", _source(plan)),
+        ("Dose and time", _dose(plan)),
+        ("Software", _software(plan)),
+    ]
+
+
+def _image(plan: Plan) -> Rows:
+    image, patient = plan.image, plan.patient
+    size = " × ".join(str(n) for n in image.size_voxels)
+    spacing = " × ".join(f"{s:.3g}" for s in image.spacing_mm)
+    return [
+        ("patient ID, born, sex", f"{patient.id or '–'}, {patient.birth_date or '–'}, {patient.sex or '–'}"),
+        ("read from", image.path),
+        ("modality, kind", f"{image.modality}, {image.kind}; {'HU' if image.hu_calibrated else 'grey values, not HU'}"),
+        ("acquired, position", f"{time_of(image.acquired_at)}, {image.patient_position or 'position unknown'}"),
+        ("size, spacing", f"{size} voxels, {spacing} mm"),
+        ("study UID", image.study_uid),
+        ("series UID", image.series_uid),
+        ("frame of reference UID", image.frame_of_reference_uid or "–"),
+        ("SHA-256 of the voxels", image.sha256),
+    ]
+
+
+def _geometry(plan: Plan) -> Rows:
+    rows: Rows = []
+    for needle in plan.needles:
+        bent = "not seen" if needle.bending_mm is None else f"{needle.bending_mm:.1f} mm"
+        rows += [
+            (
+                f"needle {needle.label}: how, confidence",
+                f"{needle.method}, {needle.confidence}; tip ± {needle.tip_uncertainty_mm:.1f} mm (k=1); bending {bent}",
+            ),
+            ("tip", point_text(needle.tip_lps_mm)),
+            ("source centre", point_text(needle.source_lps_mm)),
+            ("axis, tip to hub (LPS)", ", ".join(f"{value:.4f}" for value in needle.axis_lps)),
+        ]
+        if needle.cannula_end_lps_mm is not None:
+            rows.append(("cannula's distal end", point_text(needle.cannula_end_lps_mm)))
+    canal = plan.canal
+    rows += [
+        ("canal: how, confidence", f"{canal.method}, {canal.confidence}; {canal.structure}"),
+        ("nearest point to the source", point_text(canal.nearest_point_lps_mm)),
+        (
+            "its distances",
+            f"from the source centre {canal.distance_from_source_mm:.1f} mm at {canal.polar_angle_deg:.0f}° "
+            f"from the distal axis, ± {canal.uncertainty_mm:.1f} mm (k=1)",
+        ),
+        (
+            "least distances to the canal",
+            f"from the tip {canal.distance_from_tip_mm:.1f} mm, from the surface of the radiolucent part "
+            f"{canal.distance_from_surface_mm:.1f} mm, from applicator and cannula {canal.shaft_clearance_mm:.1f} mm",
+        ),
+    ]
+    if canal.file is not None:
+        rows += [("canal file", canal.file), ("SHA-256 of the canal file", canal.file_sha256 or "–")]
+    rows += [(f"canal point {n}", point_text(p)) for n, p in enumerate(canal.points_lps_mm, start=1)]
+    return rows
+
+
+def _source(plan: Plan) -> Rows:
+    source, prescription = plan.source, plan.prescription
+    cannula = "unknown" if source.cannula_outer_diameter_mm is None else f"{source.cannula_outer_diameter_mm:g} mm"
+    depth = "outside the table" if prescription.depth_mm is None else f"{prescription.depth_mm:.1f} mm"
+    from_source = (
+        "outside the table"
+        if prescription.depth_from_source_mm is None
+        else f"{prescription.depth_from_source_mm:.1f} mm"
+    )
+    return [
+        (
+            "depth-dose table",
+            f"{source.name} ({source.table}); {'clinical' if source.clinical else 'NOT for clinical use'}",
+        ),
+        ("its origin", source.table_origin),
+        (
+            "its scale, reference, range",
+            f"scale {source.scale}; distances from {source.reference_point}; {source.range_mm[0]:g}–{source.range_mm[1]:g} mm, "
+            f"trusted {source.trusted_range_mm[0]:g}–{source.trusted_range_mm[1]:g} mm; "
+            f"uncertainty {source.table_uncertainty_percent:.0f} % (k=1)",
+        ),
+        ("SHA-256 of the table", source.table_sha256),
+        ("applicator", source.applicator),
+        (
+            "its geometry",
+            f"outer diameter {source.outer_diameter_mm:g} mm, radiolucent tip {source.radiolucent_tip_length_mm:g} mm, "
+            f"tip to source centre {source.tip_to_source_mm:g} mm, length {source.applicator_length_mm:g} mm, "
+            f"cannula outer diameter {cannula}, length {source.cannula_length_mm:g} mm",
+        ),
+        ("its origin", source.applicator_origin),
+        ("SHA-256 of the applicator", source.applicator_sha256),
+        (
+            "prescription",
+            f"{level_text(prescription.dose_gy, prescription.rbe)} at {depth} from {prescription.depth_from} "
+            f"(from the source centre {from_source}); canal limit {level_text(prescription.limit_gy, prescription.rbe)}",
+        ),
+        ("RBE", f"{prescription.rbe:g}; {plan.result.biology.rbe_source}"),
+    ]
+
+
+def _dose(plan: Plan) -> Rows:
+    result, bands = plan.result, plan.result.uncertainty
+    rows: Rows = [
+        (f"dwell, needle {dwell.needle}", f"{format_time(dwell.time_s)} ({dwell.time_s:.1f} s)")
+        for dwell in plan.dwells
+    ]
+    rows += [
+        (
+            "largest safe dwell time",
+            f"{format_time(math.floor(result.max_safe_dwell_time_s))} ({result.max_safe_dwell_time_s:.1f} s)",
+        ),
+        ("canal, highest dose", computed_text(result.canal_max_gy, result.canal_max_gy_rbe)),
+        (
+            "canal dose, k=2 band",
+            f"{dose_number(bands.canal_dose_band_k2_gy[0])} to {dose_number(bands.canal_dose_band_k2_gy[1])} Gy "
+            f"({bands.canal_dose_percent:.0f} %, k=1: table {bands.table_percent:.0f} %, tip {bands.tip_mm:.1f} mm, "
+            f"canal {bands.canal_mm:.1f} mm)" + ("; isotropic source assumed" if bands.isotropic_assumed else ""),
+        ),
+        (
+            "dwell time, k=2 band",
+            f"{format_time(bands.dwell_time_band_k2_s[0])} to {format_time(bands.dwell_time_band_k2_s[1])}",
+        ),
+        ("isodoses", ";  ".join(level.legend for level in isodose_levels(plan))),
+        (
+            "applicator surface",
+            surface_text(plan)
+            + (
+                f" (the table begins at {result.nearest_table_radius_mm:g} mm from the source centre with "
+                f"{dose_number(result.nearest_table_dose_gy)} Gy; nothing is extrapolated)"
+                if result.applicator_surface_gy is None
+                else ""
+            ),
+        ),
+    ]
+    for name, engine in result.engines.items():
+        prescribed = (
+            "–" if engine.dose_at_prescription_gy is None else f"{dose_number(engine.dose_at_prescription_gy)} Gy"
+        )
+        rows.append(
+            (
+                f"engine {name}" + (" (sets the time)" if name == result.engine else ""),
+                f"canal {computed_text(engine.canal_max_gy, engine.canal_max_gy_rbe)}; at the prescription {prescribed}; "
+                f"time for the limit {format_time(engine.dwell_time_for_limit_s)}; dose to {engine.dose_to}; "
+                f"± {engine.uncertainty_percent:.0f} % (k=1)",
+            )
+        )
+    return rows
+
+
+def _software(plan: Plan) -> Rows:
+    return [
+        ("made by", f"{plan.software.name} {plan.software.version} on {time_of(plan.created)}"),
+        ("schema", plan.schema),
+        ("intended use", plan.intended_use),
+    ]

@@ -1,0 +1,126 @@
+"""Colours and wording that scene, slices and report share, so that one thing looks the same everywhere."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from iort_planner.units import Quantity, rbe_weighted
+
+if TYPE_CHECKING:
+    from iort_planner.planning.plan import Plan
+
+# Okabe and Ito's set, distinguishable with the common colour deficiencies (Color Universal Design, 2008;
+# jfly.uni-koeln.de/color): isodoses and the canal take only its colours, and lines differ in their dashes too.
+_PRESCRIPTION_COLOUR = "#F0E442"
+_HIGHER_COLOURS = ("#D55E00", "#E69F00")
+_LOWER_COLOURS = ("#56B4E9", "#0072B2")
+CANAL_COLOUR = "#CC79A7"
+NEAREST_COLOUR = "#009E73"
+BONE_COLOUR = "#E8DCC4"
+METAL_COLOUR = "#9AA3AD"
+TIP_COLOUR = "#E6EDF2"
+TIP_LINE_COLOUR = "#56E0E8"
+CANNULA_COLOUR = "#5F6B78"
+INK = "#14202B"
+VERDICT_COLOUR = {"pass": "#009E73", "warn": "#E69F00", "fail": "#D55E00"}
+VERDICT_WORDS = {
+    "pass": "PASS: every check passed",
+    "warn": "WARN: checks warn, read them",
+    "fail": "FAIL: a safety check failed",
+}
+INTENDED_USE_SHORT = "Research and education; not a medical device; not for treating patients."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IsodoseLevel:
+    """One isodose of a plan as it is drawn.
+
+    Parameters
+    ----------
+    dose_gy : float
+        Physical dose, Gy.
+    radius_mm : float or None
+        From the source centre, in the transverse plane; None where the table gives no value.
+    label : str
+        ``8 Gy | 10.4 Gy(RBE)``.
+    role : str
+        ``prescription``, ``limit``, ``prescription = limit``, or empty.
+    colour : str
+        ``#rrggbb``.
+    dashes : tuple of float
+        Line pattern in points, (on, off, ...); empty for a solid line.
+    """
+
+    dose_gy: float
+    radius_mm: float | None
+    label: str
+    role: str
+    colour: str
+    dashes: tuple[float, ...]
+
+    @property
+    def legend(self) -> str:
+        """Label with the radius, or with the reason why there is none."""
+        size = f"r = {self.radius_mm:.1f} mm" if self.radius_mm is not None else "outside the table, not drawn"
+        return f"{self.label}, {size}" + (f" ({self.role})" if self.role else "")
+
+
+def isodose_levels(plan: Plan) -> tuple[IsodoseLevel, ...]:
+    """The isodoses of a plan from the highest dose down, with colours by their place beside the prescription."""
+    prescription = plan.prescription
+    radii = {float(key): radius for key, radius in plan.result.isodose_radius_mm.items()}
+    doses = sorted(radii, reverse=True)
+    higher = [d for d in doses if d > prescription.dose_gy and not _same(d, prescription.dose_gy)]
+    lower = [d for d in doses if d < prescription.dose_gy and not _same(d, prescription.dose_gy)]
+    levels = []
+    for dose in doses:
+        if dose in higher:
+            colour, dashes = _HIGHER_COLOURS[min(higher.index(dose), 1)], (6.0, 2.0)
+        elif dose in lower:
+            colour, dashes = _LOWER_COLOURS[min(lower.index(dose), 1)], (2.0, 2.0)
+        else:
+            colour, dashes = _PRESCRIPTION_COLOUR, ()
+        roles = [
+            name
+            for name, value in (("prescription", prescription.dose_gy), ("limit", prescription.limit_gy))
+            if _same(dose, value)
+        ]
+        levels.append(
+            IsodoseLevel(
+                dose_gy=dose,
+                radius_mm=radii[dose],
+                label=level_text(dose, prescription.rbe),
+                role=" = ".join(roles),
+                colour=colour,
+                dashes=dashes,
+            )
+        )
+    return tuple(levels)
+
+
+def _same(dose_gy: float, other_gy: float) -> bool:
+    """Whether two doses have the same key in plan.json, which has the 6 digits of %g."""
+    return math.isclose(dose_gy, other_gy, rel_tol=1e-5)
+
+
+def level_text(dose_gy: float, rbe: float) -> str:
+    """A dose that was asked for, as it was asked for: ``8 Gy | 10.4 Gy(RBE)``."""
+    weighted = float(rbe_weighted(Quantity(dose_gy, "Gy"), rbe).magnitude)
+    return f"{dose_gy:g} Gy | {weighted:.3g} Gy(RBE)"
+
+
+def dose_number(dose: float) -> str:
+    """A computed dose with three significant digits, trailing zeros kept: ``7.96``, ``8.00``, ``123``."""
+    if dose == 0.0:
+        return "0"
+    decimals = max(0, 2 - math.floor(math.log10(abs(dose))))
+    text = f"{dose:.{decimals}f}"
+    # 9.996 becomes 10.00 at two decimals: one digit too many
+    return f"{dose:.{decimals - 1}f}" if decimals and len(text.strip("-0.").replace(".", "")) > 3 else text
+
+
+def computed_text(dose_gy: float, dose_gy_rbe: float) -> str:
+    """A computed dose and its RBE-weighted twin from the plan."""
+    return f"{dose_number(dose_gy)} Gy | {dose_number(dose_gy_rbe)} Gy(RBE)"
