@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from iort_planner.output import DEMO_FOLDER, whole_folder
-    from iort_planner.phantom.build import build, write_phantom
+    from iort_planner.phantom.dicom_series import write_phantom
+    from iort_planner.phantom.scan import build
     from iort_planner.phantom.spec import find_spec, read_spec
     from iort_planner.workflow import PlanRequest, plan_into
 

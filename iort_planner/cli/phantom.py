@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     spec = read_spec(find_spec(args.spec))
     step = options.progress(2, quiet=args.quiet)
     with whole_folder(args.out, PHANTOM_FOLDER) as folder:
-        from iort_planner.phantom.build import build, write_phantom
+        from iort_planner.phantom.dicom_series import write_phantom
+        from iort_planner.phantom.scan import build
 
         step("building the phantom")
         phantom = build(spec, args.seed)

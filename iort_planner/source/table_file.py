@@ -172,9 +172,8 @@ def _take_apart(file: str, data: bytes) -> _Lines:
 def _columns(lines: _Lines) -> tuple[list[float], list[float], list[float]]:
     line, header = lines.header
     if header not in (_COLUMNS, [*_COLUMNS, "uncertainty_percent"]):
-        lines.stop(
-            line, f"columns are {','.join(header)!r}, must be 'distance_mm,dose_rate_gy_per_min[,uncertainty_percent]'"
-        )
+        expected = "distance_mm,dose_rate_gy_per_min[,uncertainty_percent]"
+        lines.stop(line, f"columns are {','.join(header)!r}, must be {expected!r} (the unit is part of the name)")
     match = _UNCERTAINTY.fullmatch(lines.key("uncertainty"))
     if match is None or float(match[2]) <= 0:
         lines.stop(

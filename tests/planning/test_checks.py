@@ -1,0 +1,154 @@
+"""Every check is triggered at least once, and passes when all is well."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from iort_planner.geometry.needle import Confidence
+from iort_planner.planning.plan import Check, Plan
+from iort_planner.planning.second_check import recomputed_rate_gy_per_min, second_check
+from iort_planner.units import Quantity
+from tests import planning_cases as cases
+
+ROWS = list(zip(cases.TABLE.distance_mm.tolist(), cases.TABLE.dose_rate_gy_per_min.tolist(), strict=True))
+CLINICAL = dataclasses.replace(
+    cases.TABLE, clinical=True, uncertainty_percent=np.full(cases.TABLE.distance_mm.shape, 2.0)
+)
+CLINICAL_APPLICATOR = dataclasses.replace(cases.APPLICATOR, clinical=True)
+
+
+def status(plan: Plan, check_id: str) -> str:
+    found = [check for check in plan.checks if check.id == check_id]
+    assert len(found) == 1, f"{check_id} stands {len(found)} times in the plan"
+    return found[0].status
+
+
+def good(**changes: Any) -> Plan:
+    """A plan in which all is well, 6 Gy to the canal in 3.5 min, but for what is changed."""
+    return cases.plan(
+        **{"depth_mm": 11.0, "wall": cases.canal(13.0), "table": CLINICAL, "applicator": CLINICAL_APPLICATOR, **changes}
+    )
+
+
+def low(**fields: Any) -> dict[str, Any]:
+    return {"confidence": Confidence.LOW, "reasons": ("a reason",), **fields}
+
+
+TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
+    ("canal-over-limit", "fail", {"wall": cases.canal(9.0)}),
+    ("canal-margin", "warn", {"depth_mm": 12.95}),
+    ("dwell-time-unusual", "warn", {"depth_mm": 5.0}),
+    ("dwell-time-unusual", "warn", {"depth_mm": 19.0, "limit_gy": 50.0}),
+    ("surface-dose-outside-table", "warn", {}),
+    ("table-not-clinical", "warn", {"table": cases.TABLE}),
+    ("table-not-clinical", "warn", {"applicator": cases.APPLICATOR}),
+    ("table-range", "warn", {"depth_mm": 4.0}),
+    ("table-range", "warn", {"wall": cases.canal(31.0)}),
+    ("needle-confidence", "warn", {"at": cases.needle(**low())}),
+    ("needle-confidence", "fail", {"at": cases.needle(**low(tip_uncertainty_mm=1.6))}),
+    ("cannula-over-source", "fail", {"at": cases.needle(**low(cannula_over_source=True))}),
+    ("needle-bent", "warn", {"at": cases.needle(bending_mm=1.1)}),
+    ("needle-bent", "fail", {"at": cases.needle(bending_mm=3.1)}),
+    ("canal-confidence", "warn", {"wall": cases.canal(13.0, **low())}),
+    ("canal-confidence", "fail", {"wall": cases.canal(13.0, **low(uncertainty_mm=2.1))}),
+    ("shaft-clearance", "warn", {"wall": cases.canal(3.1), "depth_mm": 3.05}),
+    ("frame-unverified", "warn", {"frame_verified": False}),
+    ("hu-not-calibrated", "warn", {"scan": cases.image(hu_calibrated=False)}),
+    ("scan-coarse", "warn", {"scan": cases.image(spacing_mm=1.3)}),
+    ("scan-coarse", "fail", {"scan": cases.image(spacing_mm=3.1)}),
+    ("scan-older-than-a-day", "warn", {"scan": cases.image(acquired_at="2026-11-21T09:00:00+00:00")}),
+    ("scan-older-than-a-day", "warn", {"scan": cases.image(acquired_at="2026-12-24T09:00:00+00:00")}),
+    ("scan-older-than-a-day", "warn", {"scan": cases.image(acquired_at=None)}),
+    ("patient-position-unknown", "warn", {"scan": cases.image(patient_position="")}),
+    ("isodose-leaves-image", "warn", {"scan": cases.image(size=21)}),
+]
+
+
+@pytest.mark.parametrize(("check_id", "expected", "changes"), TRIGGERS)
+def test_each_check_is_triggered_by_its_cause_and_counts_in_the_verdict(
+    check_id: str, expected: str, changes: dict[str, Any]
+) -> None:
+    plan = good(**changes)
+
+    assert status(plan, check_id) == expected
+    assert plan.verdict == "fail" if expected == "fail" else plan.verdict in ("warn", "fail")
+
+
+def test_when_all_is_well_only_the_unknown_surface_dose_warns() -> None:
+    plan = good()
+
+    assert [check.id for check in plan.checks if check.status != "pass"] == ["surface-dose-outside-table"]
+    assert plan.verdict == "warn"
+
+
+def test_the_surface_dose_is_told_when_the_table_reaches_it() -> None:
+    thick = dataclasses.replace(
+        CLINICAL_APPLICATOR, outer_diameter_mm=7.0, cannula_inner_diameter_mm=7.0, cannula_outer_diameter_mm=8.0
+    )
+    plan = good(applicator=thick)
+
+    assert status(plan, "surface-dose-outside-table") == "pass"
+    assert plan.verdict == "pass"
+    rate = float(CLINICAL.dose_rate_at(Quantity(3.5, "mm")).to("Gy/s").magnitude)
+    assert plan.result.applicator_surface_gy == pytest.approx(rate * plan.result.dwell_time_s)
+
+
+def test_a_dose_equal_to_the_limit_is_not_over_it() -> None:
+    assert status(cases.plan(), "canal-over-limit") == "pass"
+    assert status(cases.plan(depth_mm=12.0), "canal-over-limit") == "pass"  # 8 Gy at the canal itself
+    assert status(cases.plan(depth_mm=12.0 + 1e-6), "canal-over-limit") == "fail"
+
+
+def test_every_check_in_a_plan_is_documented_and_every_documented_one_exists() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "checks.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `([a-z-]+)` \|", text, flags=re.MULTILINE))
+    triggered = {check_id for check_id, _, _ in TRIGGERS} | {"second-check", "no-renderer"}
+    in_plan = {check.id for check in good(frame_verified=False).checks} | {"no-renderer"}
+
+    assert in_plan == documented
+    assert triggered == documented
+
+
+@pytest.mark.parametrize(("error_percent", "expected"), [(0.0, "pass"), (2.5, "pass"), (4.0, "warn"), (6.0, "fail")])
+def test_an_error_planted_in_the_first_route_is_seen_by_the_second(error_percent: float, expected: str) -> None:
+    plan = good()
+    factor = 1 + error_percent / 100
+    wrong = dataclasses.replace(
+        plan, result=dataclasses.replace(plan.result, canal_max_gy=plan.result.canal_max_gy * factor)
+    )
+
+    assert second_check(wrong, ROWS).status == expected
+
+
+@pytest.mark.parametrize("field", ["max_safe_dwell_time_s", "dwell"])
+def test_the_second_check_sees_a_wrong_time(field: str) -> None:
+    plan = good()
+    if field == "dwell":
+        dwell = dataclasses.replace(plan.dwells[0], time_s=plan.dwells[0].time_s * 1.06)
+        wrong = dataclasses.replace(plan, dwells=(dwell,))
+    else:
+        result = dataclasses.replace(plan.result, max_safe_dwell_time_s=plan.result.max_safe_dwell_time_s * 1.06)
+        wrong = dataclasses.replace(plan, result=result)
+
+    assert second_check(wrong, ROWS).status == "fail"
+
+
+def test_the_second_check_sees_a_source_that_does_not_fit_the_applicator() -> None:
+    plan = good()
+    x, y, z = plan.dwells[0].source_lps_mm
+    wrong = dataclasses.replace(plan, dwells=(dataclasses.replace(plan.dwells[0], source_lps_mm=(x, y + 0.5, z)),))
+    check: Check = second_check(wrong, ROWS)
+
+    assert (check.status, "0.50 mm" in check.message) == ("fail", True)
+
+
+def test_both_interpolations_agree_within_half_a_percent_everywhere() -> None:
+    for r in np.linspace(3.0, 50.0, 941):
+        first = float(cases.TABLE.dose_rate_at(Quantity(float(r), "mm")).to("Gy/min").magnitude)
+        assert recomputed_rate_gy_per_min(ROWS, float(r)) == pytest.approx(first, rel=0.005)

@@ -1,0 +1,75 @@
+"""plan.json: written, checked by its schema, read back equal."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from iort_planner.errors import PlanError
+from iort_planner.planning.plan import Check, json_schema, read_plan, schema_problem
+from tests import planning_cases as cases
+
+
+def test_a_plan_is_read_back_equal(tmp_path: Path) -> None:
+    for plan in (
+        cases.plan(),
+        cases.plan(depth_mm=8.0),
+        cases.plan(dose_gy=50.0, limit_gy=0.1, wall=cases.canal(20.0)),
+    ):
+        path = tmp_path / "plan.json"
+        path.write_bytes(plan.to_json().encode("utf-8"))
+
+        assert read_plan(path) == plan
+        assert read_plan(path).to_json() == plan.to_json()
+
+
+def test_the_schema_in_the_package_is_that_of_the_types() -> None:
+    shipped = (resources.files("iort_planner.planning") / "plan.schema.json").read_text(encoding="utf-8")
+
+    assert json.loads(shipped) == json_schema()
+
+
+def test_the_plan_holds_no_name_and_says_what_it_is_not_for() -> None:
+    text = cases.plan().to_json()
+
+    assert "not a medical device" in text
+    assert "Prüfkörper 1" in text  # the ID, readable
+    assert "patient_name" not in text
+
+
+def test_the_verdict_is_the_worst_check() -> None:
+    plan = cases.plan()
+
+    assert plan.verdict == "warn"
+    assert plan.with_checks(Check(id="x", status="fail", message="m")).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"verdict": "fine"}, "verdict"),
+        ({"needles": []}, None),
+        ({"schema": "iort-planner/plan/2"}, "schema"),
+        ({"extra": 1}, "extra"),
+        ({"created": None}, "created"),
+    ],
+)
+def test_what_does_not_fit_the_schema_is_named(change: dict[str, object], where: str | None) -> None:
+    content = {**json.loads(cases.plan().to_json()), **change}
+    problem = schema_problem(content)
+
+    assert (problem is None) if where is None else (problem is not None and where in problem)
+
+
+def test_a_missing_or_broken_plan_is_a_clear_stop(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="no plan at"):
+        read_plan(tmp_path / "plan.json")
+    (tmp_path / "plan.json").write_text('{"schema": ', encoding="utf-8")
+    with pytest.raises(PlanError, match=r"is not a plan\.json"):
+        read_plan(tmp_path / "plan.json")
+    (tmp_path / "plan.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(PlanError, match="does not fit"):
+        read_plan(tmp_path / "plan.json")

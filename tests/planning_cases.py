@@ -1,0 +1,99 @@
+"""Small finished inputs for the tests of planning: an image, a canal tube at a chosen distance, a needle."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from typing import Any
+
+import numpy as np
+
+from iort_planner.applicator import Applicator, read_applicator
+from iort_planner.geometry.canal import SpinalCanal, canal_from_points
+from iort_planner.geometry.needle import Confidence, Needle
+from iort_planner.imaging.series import Patient, ScanImage
+from iort_planner.imaging.volume import ImageGrid, Volume
+from iort_planner.planning.make import make_plan
+from iort_planner.planning.plan import Plan
+from iort_planner.planning.prescription import Prescription
+from iort_planner.source.depth_dose import DepthDoseTable
+from iort_planner.source.table_file import read_table
+
+NOW = dt.datetime(2026, 11, 22, 9, 30, tzinfo=dt.UTC)
+TABLE = read_table()
+APPLICATOR = read_applicator()
+SOURCE_LPS_MM = np.array([1.0, 2.0, 3.0])
+AXIS_LPS = np.array([0.0, 1.0, 0.0])
+
+
+def image(**changes: Any) -> ScanImage:
+    """A 121 mm cube of soft tissue round the source; ``changes`` override fields of ScanImage or the volume."""
+    spacing = float(changes.pop("spacing_mm", 1.0))
+    size = int(changes.pop("size", 121))
+    volume = Volume(
+        values=np.full((size,) * 3, 40, dtype=np.int16),
+        grid=ImageGrid(
+            size_voxels=(size, size, size),
+            spacing_mm=np.full(3, spacing),
+            origin_lps_mm=SOURCE_LPS_MM - spacing * (size - 1) / 2,
+            direction=np.eye(3),
+        ),
+        hu_calibrated=bool(changes.pop("hu_calibrated", True)),
+        frame_of_reference_uid="1.2.3",
+    )
+    fields: dict[str, Any] = {
+        "volume": volume,
+        "path": "scan",
+        "modality": "CT",
+        "kind": "ct",
+        "study_uid": "1.2",
+        "series_uid": "1.2.1",
+        "acquired_at": "2026-11-22T09:00:00+00:00",
+        "patient_position": "HFP",
+        "patient": Patient(id="Prüfkörper 1", birth_date="19600101", sex="F"),
+        **changes,
+    }
+    return ScanImage(**fields)
+
+
+def needle(**changes: Any) -> Needle:
+    fields: dict[str, Any] = {
+        "label": "1",
+        "tip_lps_mm": SOURCE_LPS_MM - APPLICATOR.tip_to_source_mm * AXIS_LPS,
+        "axis_lps": AXIS_LPS,
+        "source_lps_mm": SOURCE_LPS_MM,
+        "method": "auto",
+        "confidence": Confidence.HIGH,
+        "tip_uncertainty_mm": 0.2,
+        "bending_mm": 0.1,
+        **changes,
+    }
+    return Needle(**fields)
+
+
+def canal(distance_mm: float = 12.0, **changes: Any) -> SpinalCanal:
+    """One wall point sideways of the source; its distance is exact, its method a tube's."""
+    points = canal_from_points(SOURCE_LPS_MM + np.array([[0.0, 0.0, distance_mm]]))
+    return dataclasses.replace(points, **{"uncertainty_mm": 0.3, **changes})
+
+
+def plan(
+    *,
+    scan: ScanImage | None = None,
+    at: Needle | None = None,
+    wall: SpinalCanal | None = None,
+    table: DepthDoseTable = TABLE,
+    applicator: Applicator = APPLICATOR,
+    frame_verified: bool = True,
+    **prescription: Any,
+) -> Plan:
+    return make_plan(
+        image=scan or image(),
+        needle=at or needle(),
+        canal=wall or canal(),
+        table=table,
+        applicator=applicator,
+        prescription=Prescription(**prescription),
+        frame_verified=frame_verified,
+        created=NOW,
+    )
