@@ -31,7 +31,7 @@ VERTEBRA_REACH_MM = 38.0  # no bone of a vertebra lies further along s from its 
 RIB_REACH_MM = 60.0
 # Head, neck, tubercle (before the transverse process), angle and shaft of a rib: a = |l|, p, s. It slopes down.
 _RIB = (
-    (20.5, -10.5, 8.5),
+    (21.0, -11.0, 8.5),
     (28.0, -1.0, 7.5),
     (36.0, 7.0, 4.5),
     (50.0, 11.0, -1.0),
@@ -88,6 +88,9 @@ class Anatomy:
         outline = superellipse(
             lateral, p - self._body_p, v.body_width_mm / 2.0 - waist, self._half_depth - waist, BODY_EXPONENT
         )
+        # The back wall follows the canal: a layer on it out to where the body's corners begin.
+        wall = smooth_max(self.canal(lateral, p) - 4.0, p + 0.4 * self._b, 2.5)
+        outline = smooth_min(outline, wall, 3.0)
         hollow = 1.3 * np.clip(-outline / (0.8 * self._half_depth), 0.0, 1.0)
         plates = np.abs(s) - (half - hollow)
         return smooth_max(outline, plates, 2.0)
@@ -105,16 +108,19 @@ class Anatomy:
         """One whole vertebra (``s`` from its middle), the canal cut out: bone starts at the canal's surface."""
         canal = self.canal(lateral, p)
         a = np.abs(lateral)
-        bone = smooth_min(self.body(lateral, p, s), self._pedicle(a, p, s), 3.0)
+        bone = smooth_min(self.body(lateral, p, s), self._pedicle(a, p, s, canal), 3.0)
         bone = smooth_min(bone, self._arch(a, p, s, canal), 3.0)
         result: Array = np.maximum(bone, -canal)
         return result
 
-    def _pedicle(self, a: Array, p: Array, s: Array) -> Array:
+    def _pedicle(self, a: Array, p: Array, s: Array, canal: Array) -> Array:
         x, r = self._pedicle_a, self._pedicle_r
         distance, _ = segment((a, p), (x - 0.5, -self._b - 7.0), (x + 0.8, 0.75 * self._b))
         half = max(self._spec.vertebra.pedicle_height_mm / 2.0 - r, 0.0)
-        return stretched(distance, s - self._pedicle_s, half, r)
+        pedicle = stretched(distance, s - self._pedicle_s, half, r)
+        # A layer on the canal closes the ring: pedicles and back wall touch the canal all along its curve.
+        ring = stretched(np.maximum(canal - 1.0, np.abs(p) - 0.8 * self._b), s - self._pedicle_s, half, r - 1.5)
+        return smooth_min(pedicle, ring, 2.0)
 
     def _arch(self, a: Array, p: Array, s: Array, canal: Array) -> Array:
         """Laminae, spinous process, transverse and articular processes."""
@@ -151,7 +157,7 @@ class Anatomy:
             distance, _ = segment((a[near], p[near]), start[:2], end[:2])
             thick, half = (3.0, 2.0) if n < 2 else (2.8, 3.5)  # neck rounder, shaft a flat band
             part = stretched(distance, local_s - slope, half, thick)
-            result[near] = np.minimum(result[near], part)
+            result[near] = smooth_min(result[near], part, 3.0)
         return result
 
     def lesion(self, lateral: Array, p: Array, s: Array) -> Array:
@@ -186,13 +192,16 @@ class Anatomy:
 
     def lung(self, lateral: Array, p: Array) -> Array:
         """Posterior recess of both lungs, inside the ribs."""
-        return superellipse(np.abs(lateral) - 68.0, p + 38.0, 31.0, 36.0, 2.5)
+        a = np.abs(lateral)
+        recess = superellipse(a - 62.0, p + 38.0, 38.0, 37.0, 2.5)
+        return smooth_max(recess, 29.0 - a, 12.0)
 
     def cavity(self, lateral: Array, p: Array) -> Array:
         """Retroperitoneal and abdominal fat before the spine."""
         b = self._spec.body
-        half = (b.front_mm - 25.0) / 2.0
-        return superellipse(lateral, p + 18.0 + half, b.width_mm / 2.0 - 28.0, half, 2.6)
+        half = (b.front_mm - 15.0) / 2.0
+        rising = np.clip(0.5 * (np.abs(lateral) - 16.0), 0.0, 9.0)  # along the ribs' necks
+        return superellipse(lateral, p - rising + 8.0 + half, b.width_mm / 2.0 - 28.0, half, 2.6)
 
     def organs(self, lateral: Array, p: Array, s: Array) -> Array:
         """Liver on the right, stomach and spleen on the left: soft tissue in that fat."""

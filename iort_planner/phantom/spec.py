@@ -184,7 +184,7 @@ _SECTIONS: dict[str, tuple[type[Any], dict[str, _Limit]]] = {
         {
             "origin_lps_mm": _Limit(low=-2000, high=2000, count=3),
             "rotation_deg": _Limit(low=-30, high=30, count=3),
-            "kyphosis_radius_mm": _Limit(low=150, high=5000),
+            "kyphosis_radius_mm": _Limit(low=220, high=5000),
         },
     ),
     "canal": (

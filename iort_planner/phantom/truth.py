@@ -174,22 +174,24 @@ def zoom_minimum(
     function: Callable[[FloatArray, FloatArray], FloatArray],
     first: tuple[float, float],
     second: tuple[float, float],
-    samples: int = 41,
-    tolerance: float = 1e-10,
+    tolerance: float = 1e-7,
 ) -> float:
     """Least value of a function of two parameters over a rectangle, by samples and ever smaller rectangles.
 
-    Each round keeps three steps either side of the best sample; the function must have no two separate
+    The value is stationary at a minimum inside, so an error of ``tolerance`` in a parameter is one of its square
+    in the value; a minimum at an end of the first range is sampled itself. Each round keeps three steps either
+    side of the best sample; the function must have no two separate
     minima closer than that to the global one (distances between a needle and a smooth tube do not).
     """
     low, high = np.array([first[0], second[0]]), np.array([first[1], second[1]])
-    least = np.inf
+    least, samples = np.inf, 41
     while np.max(high - low) > tolerance:
         u, v = np.meshgrid(np.linspace(low[0], high[0], samples), np.linspace(low[1], high[1], samples), indexing="ij")
         values = function(u, v)
         best = np.unravel_index(int(np.argmin(values)), values.shape)
         least = min(least, float(values[best]))
         step = (high - low) / (samples - 1)
+        samples = 25
         centre = np.array([u[best], v[best]])
         # angles may leave their range (they wrap); the outline's parameter may not
         low, high = centre - 3.0 * step, centre + 3.0 * step
