@@ -20,9 +20,7 @@ class Subparsers(Protocol):
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """``--json`` and ``--quiet``, the same for every command."""
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON document and nothing else on stdout"
-    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else on stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
 

@@ -42,9 +42,9 @@ def summary(plan: Plan) -> str:
     )
     rows = [
         ("VERDICT", plan.verdict.upper()),
-        ("dwell time", f"{format_time(result.dwell_time_s)}   ({why})"),
+        ("dwell time", f"{plan.dwell_time_text}   ({why})"),
         ("", f"k=2 band of the table's dose rate: {format_time(low)} to {format_time(high)}"),
-        ("largest safe time", f"{format_time(result.max_safe_dwell_time_s)}   (canal at {asked.limit_gy:g} Gy)"),
+        ("largest safe time", f"{plan.max_safe_dwell_time_text}   (canal at {asked.limit_gy:g} Gy)"),
         (
             "canal, most",
             f"{result.canal_max_gy:.1f} Gy = {result.canal_max_gy_rbe:.1f} Gy(RBE), RBE {asked.rbe:g}; "
@@ -66,7 +66,7 @@ def summary(plan: Plan) -> str:
         ),
         (
             "tip",
-            f"L {needle.tip_lps_mm[0]:.1f}  P {needle.tip_lps_mm[1]:.1f}  S {needle.tip_lps_mm[2]:.1f} mm, "
+            f"LPS ({', '.join(f'{x:.1f}' for x in needle.tip_lps_mm)}) mm, "
             f"±{needle.tip_uncertainty_mm:.1f} mm (k=1), {needle.method}, confidence {needle.confidence}",
         ),
         ("canal wall", f"±{canal.uncertainty_mm:.1f} mm (k=1), {canal.method}, confidence {canal.confidence}"),

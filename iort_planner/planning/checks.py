@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from iort_planner.planning.plan import Check
-from iort_planner.units import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +60,7 @@ def _dose_checks(e: Evidence) -> Iterator[Check]:
         f"limit {limit:g} Gy = {prescription.limit_gy_rbe:g} Gy(RBE)"
     )
     over = canal > limit * (1.0 + EQUAL_TO_LIMIT)
-    remedy = f"; shorten to at most {format_time(math.floor(result.max_safe_dwell_time_s))}" if over else ""
+    remedy = f"; shorten to at most {e.plan.max_safe_dwell_time_text}" if over else ""
     yield Check(id="canal-over-limit", status="fail" if over else "pass", message=doses + remedy)
     low, high = result.uncertainty.canal_dose_band_k2_gy
     yield Check(
@@ -74,7 +72,7 @@ def _dose_checks(e: Evidence) -> Iterator[Check]:
     yield Check(
         id="dwell-time-unusual",
         status="pass" if shortest <= time_s <= longest else "warn",
-        message=f"dwell time {format_time(time_s)}; usual 1 to 10 min (clinical series report 2 to 6)",
+        message=f"dwell time {e.plan.dwell_time_text}; usual 1 to 10 min (clinical series report 2 to 6)",
     )
     yield Check(
         id="surface-dose-outside-table",

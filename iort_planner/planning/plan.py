@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from iort_planner.errors import PlanError
+from iort_planner.units import format_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -225,6 +227,18 @@ class Plan:
     def to_json(self) -> str:
         """Text of plan.json; numbers are written so that they are read back exactly."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @property
+    def dwell_time_text(self) -> str:
+        """Dwell time for people, to the second; never rounded up past the largest safe time."""
+        safe_s, time_s = self.result.max_safe_dwell_time_s, self.result.dwell_time_s
+        rounding_is_unsafe = time_s <= safe_s * (1 + 1e-9) and round(time_s) > safe_s
+        return format_time(math.floor(time_s) if rounding_is_unsafe else time_s)
+
+    @property
+    def max_safe_dwell_time_text(self) -> str:
+        """Largest safe dwell time for people: whole seconds, rounded down."""
+        return format_time(math.floor(self.result.max_safe_dwell_time_s))
 
     def with_checks(self, *more: Check) -> Plan:
         """The same plan with further checks and the verdict that follows."""

@@ -73,3 +73,11 @@ def test_a_missing_or_broken_plan_is_a_clear_stop(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("[]", encoding="utf-8")
     with pytest.raises(PlanError, match="does not fit"):
         read_plan(tmp_path / "plan.json")
+
+
+def test_times_for_people_are_never_rounded_up_past_the_safe_time() -> None:
+    by_limit = cases.plan(wall=cases.canal(12.3))  # 212.9 s: the nearest second would exceed the limit
+    assert by_limit.result.max_safe_dwell_time_s % 1 > 0.5
+    assert by_limit.dwell_time_text == by_limit.max_safe_dwell_time_text == "3 min 32 s"
+    by_depth = cases.plan(depth_mm=12.3, wall=cases.canal(16.0))
+    assert by_depth.dwell_time_text == "3 min 33 s"

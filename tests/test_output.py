@@ -1,0 +1,117 @@
+"""Output folders and files: whole or not at all, and nobody else's files touched."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from iort_planner.errors import OutputError
+from iort_planner.output import DEMO_FOLDER, PLAN_FOLDER, OutputKind, whole_file, whole_folder
+
+
+def fill(folder: Path, text: str = "new") -> None:
+    (folder / "plan.json").write_text(json.dumps({"schema": "iort-planner/plan/1", "text": text}), encoding="utf-8")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_a_new_folder_appears_whole_with_its_parents(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b" / "plan"
+    with whole_folder(out, PLAN_FOLDER) as folder:
+        fill(folder)
+        assert not out.exists()
+
+    assert names(out) == ["plan.json"]
+    assert names(out.parent) == ["plan"]
+
+
+def test_an_earlier_runs_folder_is_replaced_whole(tmp_path: Path) -> None:
+    out = tmp_path / "plan"
+    for text in ("old", "new"):
+        with whole_folder(out, PLAN_FOLDER) as folder:
+            fill(folder, text)
+            (folder / f"{text}.png").touch()
+
+    assert names(out) == ["new.png", "plan.json"]
+    assert names(tmp_path) == ["plan"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_after_an_error_or_interruption_nothing_is_left_and_an_earlier_result_stands(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    out = tmp_path / "made" / "plan"
+    with pytest.raises(error), whole_folder(out, PLAN_FOLDER) as folder:
+        fill(folder)
+        raise error
+    assert names(tmp_path) == []
+
+    with whole_folder(out, PLAN_FOLDER) as folder:
+        fill(folder, "old")
+    with pytest.raises(error), whole_folder(out, PLAN_FOLDER) as folder:
+        fill(folder, "new")
+        raise error
+    assert names(out.parent) == ["plan"]
+    assert "old" in (out / "plan.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"thesis.docx": "mine"},
+        {"plan.json": "{}"},
+        {"plan.json": "no json"},
+        {"plan.json": '{"schema": "iort-planner/plan/1"}', "notes.txt": "mine"},
+        {"truth.json": '{"schema": "iort-planner/truth/1"}'},
+    ],
+)
+def test_a_folder_with_anything_else_in_it_is_refused_and_untouched(tmp_path: Path, files: dict[str, str]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, text in files.items():
+        (out / name).write_text(text, encoding="utf-8")
+    with pytest.raises(OutputError, match="not empty"), whole_folder(out, PLAN_FOLDER):
+        pass
+
+    assert {name: (out / name).read_text(encoding="utf-8") for name in names(out)} == files
+
+
+def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="is a file"), whole_folder(tmp_path / "out", PLAN_FOLDER):
+        pass
+    with pytest.raises(OutputError, match="cannot be"), whole_folder(tmp_path / "out" / "below", PLAN_FOLDER):
+        pass
+
+
+@pytest.mark.parametrize("kind", [PLAN_FOLDER, DEMO_FOLDER])
+def test_a_place_that_cannot_be_written_is_refused(kind: OutputKind) -> None:
+    with pytest.raises(OutputError, match="give another --out"), whole_folder(Path("/proc/iort-planner/out"), kind):
+        pass
+
+
+def test_a_full_disk_while_writing_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="No space left"), whole_folder(tmp_path / "out", PLAN_FOLDER) as folder:
+        fill(folder)
+        raise OSError(28, os.strerror(28))
+    assert names(tmp_path) == []
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "shot.png"
+    with whole_file(target) as path:
+        path.write_bytes(b"one")
+        assert not target.exists()
+    assert target.read_bytes() == b"one"
+    with pytest.raises(ValueError, match="stop"), whole_file(target) as path:
+        path.write_bytes(b"two")
+        raise ValueError("stop")
+    assert target.read_bytes() == b"one"
+    assert names(tmp_path) == ["shot.png"]
+    with pytest.raises(OutputError, match="cannot be written"), whole_file(tmp_path / "none" / "shot.png"):
+        pass
