@@ -17,6 +17,7 @@ from iort_planner.geometry.canal import SpinalCanal, canal_from_points, segment_
 from iort_planner.geometry.canal_surface import canal_from_mask, canal_mask
 from iort_planner.geometry.needle import Needle, locate_needle, manual_needle
 from iort_planner.imaging.series import ScanImage, load_series
+from iort_planner.output import PLAN_FOLDER, whole_folder
 from iort_planner.planning.make import make_plan
 from iort_planner.planning.prescription import Prescription
 from iort_planner.report.folder import write_plan_folder
@@ -77,6 +78,12 @@ class PlanRequest:
             raise InputError("--canal and --canal-point exclude each other; give one of them")
         if self.canal_roi is not None and self.canal_file is None:
             raise InputError("--canal-roi chooses a label of a file; give --canal FILE too")
+
+
+def plan_scan(out: Path, request: PlanRequest, *, step: Callable[[str], None] = lambda _: None) -> Plan:
+    """Plan a scan and write the plan folder ``out``, whole or not at all; see `plan_into`."""
+    with whole_folder(out, PLAN_FOLDER) as folder:
+        return plan_into(folder, request, step=step)
 
 
 def plan_into(

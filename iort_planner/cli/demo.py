@@ -42,8 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from iort_planner.phantom.spec import find_spec, read_spec
     from iort_planner.workflow import PlanRequest, plan_into
 
-    step = options.progress(2 + PLAN_STEPS, quiet=args.quiet)
-    with whole_folder(args.out, DEMO_FOLDER) as folder:
+    with options.progress(2 + PLAN_STEPS, quiet=args.quiet) as step, whole_folder(args.out, DEMO_FOLDER) as folder:
         step("building the phantom")
         phantom = build(read_spec(find_spec("reference")), 1)
         step("writing DICOM")
@@ -53,7 +52,6 @@ def run(args: argparse.Namespace) -> int:
         request = PlanRequest(path=folder / "scan")
         plan = plan_into(folder / "plan", request, shown_path=args.out / "scan", created=now, step=step)
         truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-    step("")
     from iort_planner.cli.summary import print_plan
 
     status = print_plan(plan, args.out, as_json=args.json)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Subparsers(Protocol):
@@ -40,26 +41,25 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a number; write it like 12.5") from None
 
 
-def progress(steps: int, *, quiet: bool) -> Callable[[str], None]:
-    """A progress bar on stderr; call it with the name of each step before it starts."""
+@contextlib.contextmanager
+def progress(steps: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A progress bar on stderr, gone at the end; call it with the name of each step before it starts."""
     if quiet:
-        return lambda _: None
+        yield lambda _: None
+        return
     from tqdm import tqdm
 
-    bar = tqdm(
+    with tqdm(
         total=steps,
         file=sys.stderr,
         leave=False,
         bar_format="{desc:<22}|{bar:30}| {n_fmt}/{total_fmt} [{elapsed}]",
         disable=None,  # nothing where stderr is no terminal
-    )
+    ) as bar:
 
-    def step(name: str) -> None:
-        if name:
+        def step(name: str) -> None:
             bar.set_description_str(name, refresh=False)
             bar.update(min(1, steps - bar.n))
             bar.refresh()
-        else:
-            bar.close()
 
-    return step
+        yield step

@@ -35,8 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from iort_planner.phantom.spec import find_spec, read_spec
 
     spec = read_spec(find_spec(args.spec))
-    step = options.progress(2, quiet=args.quiet)
-    with whole_folder(args.out, PHANTOM_FOLDER) as folder:
+    with options.progress(2, quiet=args.quiet) as step, whole_folder(args.out, PHANTOM_FOLDER) as folder:
         from iort_planner.phantom.dicom_series import write_phantom
         from iort_planner.phantom.scan import build
 
@@ -45,7 +44,6 @@ def run(args: argparse.Namespace) -> int:
         step("writing DICOM")
         write_phantom(phantom, folder, acquired_at=dt.datetime.now().astimezone())
         truth = (folder / "truth.json").read_text(encoding="utf-8")
-    step("")
     if args.json:
         sys.stdout.write(truth)
     else:

@@ -110,15 +110,11 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
 
 
 def run(args: argparse.Namespace) -> int:
-    from iort_planner.output import PLAN_FOLDER, whole_folder
+    from iort_planner.workflow import plan_scan
 
     request = request_from(args, args.input, args.series)
-    step = options.progress(PLAN_STEPS, quiet=args.quiet)
-    with whole_folder(args.out, PLAN_FOLDER) as folder:
-        from iort_planner.workflow import plan_into
-
-        plan = plan_into(folder, request, step=step)
-    step("")
+    with options.progress(PLAN_STEPS, quiet=args.quiet) as step:
+        plan = plan_scan(args.out, request, step=step)
     from iort_planner.cli.summary import print_plan
 
     return print_plan(plan, args.out, as_json=args.json)
