@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from iort_planner.phantom.dicom_series import write_phantom
 from iort_planner.phantom.scan import Phantom, build, canal_of, grid_of, pose_of
-from iort_planner.phantom.spec import PhantomSpec, find_spec, read_spec, spec_names
+from iort_planner.phantom.spec import find_spec, read_spec, spec_names
+from iort_planner.phantom.spec_model import PhantomSpec
 from iort_planner.phantom.tissues import Label
 from iort_planner.phantom.truth import PhantomTruth
 

@@ -24,9 +24,9 @@ from iort_planner.phantom.shapes import (
 )
 
 if TYPE_CHECKING:
-    from iort_planner.phantom.spec import PhantomSpec
+    from iort_planner.phantom.spec_model import PhantomSpec
 
-BODY_EXPONENT = 2.3  # between ellipse and box: the rounded outline of an endplate
+BODY_EXPONENT = 2.1  # between ellipse and box: the rounded outline of an endplate
 VERTEBRA_REACH_MM = 38.0  # no bone of a vertebra lies further along s from its middle
 RIB_REACH_MM = 60.0
 # Head, neck, tubercle (before the transverse process), angle and shaft of a rib: a = |l|, p, s. It slopes down.
@@ -84,7 +84,7 @@ class Anatomy:
         """Vertebral body with waist and hollow endplates; the canal is not cut out of it yet."""
         v = self._spec.vertebra
         half = v.body_height_mm / 2.0
-        waist = 1.6 * np.maximum(1.0 - (s / half) ** 2, 0.0)
+        waist = 1.3 * np.maximum(1.0 - (s / half) ** 2, 0.0)
         outline = superellipse(
             lateral, p - self._body_p, v.body_width_mm / 2.0 - waist, self._half_depth - waist, BODY_EXPONENT
         )
@@ -115,7 +115,7 @@ class Anatomy:
 
     def _pedicle(self, a: Array, p: Array, s: Array, canal: Array) -> Array:
         x, r = self._pedicle_a, self._pedicle_r
-        distance, _ = segment((a, p), (x - 0.5, -self._b - 7.0), (x + 0.8, 0.75 * self._b))
+        distance, _ = segment((a, p), (x - 1.0, -self._b - 6.0), (x + 0.8, 0.75 * self._b))
         half = max(self._spec.vertebra.pedicle_height_mm / 2.0 - r, 0.0)
         pedicle = stretched(distance, s - self._pedicle_s, half, r)
         # A layer on the canal closes the ring: pedicles and back wall touch the canal all along its curve.

@@ -22,7 +22,7 @@ from iort_planner.phantom.truth import PhantomTruth, make_truth
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from iort_planner.phantom.spec import PhantomSpec
+    from iort_planner.phantom.spec_model import PhantomSpec
 
 # Prone, head first: columns (i) run to the patient's right, rows (j) to anterior, slices (k) to the head.
 _PRONE = np.diag([-1.0, -1.0, 1.0])

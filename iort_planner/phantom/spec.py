@@ -7,155 +7,25 @@ import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from iort_planner.applicator import read_applicator
 from iort_planner.errors import ApplicatorError, PhantomError
-
-if TYPE_CHECKING:
-    from iort_planner.applicator import Applicator
+from iort_planner.phantom.spec_model import (
+    BodySpec,
+    CanalSpec,
+    GridSpec,
+    HuSpec,
+    LesionSpec,
+    NeedleSpec,
+    PhantomSpec,
+    ScannerSpec,
+    SpineSpec,
+    VertebraSpec,
+)
 
 SCHEMA = "iort-planner/phantom/1"
 _FOLDERS = (Path(__file__).parent / "specs", Path(__file__).parents[2] / "phantoms")
-_Three: TypeAlias = tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GridSpec:
-    """The scan's grid; the angles turn it about the patient's x, y, z axes through its centre."""
-
-    size_voxels: tuple[int, int, int]
-    spacing_mm: _Three
-    centre_offset_mm: _Three
-    rotation_deg: _Three
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpineSpec:
-    """Placement of the spine: canal centre at the middle of the level, turning, radius of the kyphosis."""
-
-    origin_lps_mm: _Three
-    rotation_deg: _Three
-    kyphosis_radius_mm: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CanalSpec:
-    """Bony canal, thecal sac and cord."""
-
-    width_mm: float
-    depth_mm: float
-    exponent: float
-    sac_width_mm: float
-    sac_depth_mm: float
-    cord_width_mm: float
-    cord_depth_mm: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VertebraSpec:
-    """Sizes of the vertebra."""
-
-    body_width_mm: float
-    body_depth_mm: float
-    body_height_mm: float
-    disc_height_mm: float
-    cortex_mm: float
-    pedicle_width_mm: float
-    pedicle_height_mm: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LesionSpec:
-    """Lytic lesion in the body, in spine coordinates."""
-
-    centre_mm: _Three
-    radii_mm: _Three
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NeedleSpec:
-    """Pose of the applicator in spine coordinates: its tip and a second point of its axis; and the cannula's end."""
-
-    tip_mm: _Three
-    through_mm: _Three
-    cannula_end_mm: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BodySpec:
-    """Trunk: skin behind and before the canal centre, width, layers, and the table's top."""
-
-    back_mm: float
-    front_mm: float
-    width_mm: float
-    skin_mm: float
-    fat_mm: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScannerSpec:
-    """Blur (standard deviations in plane and across slices), noise, and how strong the metal's streaks are."""
-
-    psf_sigma_mm: float
-    slice_sigma_mm: float
-    noise_hu: float
-    noise_correlation_mm: float
-    streak_amplitude: float
-    clip_hu: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HuSpec:
-    """Nominal HU of each part."""
-
-    air: float
-    lung: float
-    table_foam: float
-    table_shell: float
-    fat: float
-    epidural_fat: float
-    thecal_sac: float
-    cord: float
-    vessel: float
-    muscle: float
-    skin: float
-    ligament: float
-    disc: float
-    lesion: float
-    plastic: float
-    spongiosa: float
-    cortex: float
-    steel: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PhantomSpec:
-    """A whole phantom; `read_spec` makes it.
-
-    Parameters
-    ----------
-    name, description, level : str
-        ``level`` names the vertebra that carries the needle, such as ``T11``.
-    applicator : Applicator
-    sha256 : str
-        Hash of the specification file's and the applicator file's bytes: same hash and seed, same phantom.
-    """
-
-    name: str
-    description: str
-    level: str
-    applicator: Applicator
-    sha256: str
-    grid: GridSpec
-    spine: SpineSpec
-    canal: CanalSpec
-    vertebra: VertebraSpec
-    lesion: LesionSpec
-    needle: NeedleSpec
-    body: BodySpec
-    scanner: ScannerSpec
-    hu: HuSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from iort_planner.phantom.shapes import Array
-    from iort_planner.phantom.spec import PhantomSpec
+    from iort_planner.phantom.spec_model import PhantomSpec
 
 
 class Label(IntEnum):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from iort_planner.phantom.canal_tube import CanalTube
     from iort_planner.phantom.needle_model import NeedlePose
-    from iort_planner.phantom.spec import PhantomSpec
+    from iort_planner.phantom.spec_model import PhantomSpec
     from iort_planner.units import FloatArray
 
 SCHEMA = "iort-planner/phantom-truth/1"

@@ -129,19 +129,27 @@ def test_noise_has_the_stated_standard_deviation(small: Phantom, small_spec: Pha
     assert abs(difference[inside].mean()) < 0.5
 
 
-def test_streaks_darken_what_lies_before_the_needle_and_stay_off_other_slices(small_spec: PhantomSpec) -> None:
+def test_streaks_are_dark_along_the_needles_shadow_and_stay_on_slices_with_steel(small_spec: PhantomSpec) -> None:
     clean = build(quiet(small_spec))
     streaky = build(quiet(small_spec, streak_amplitude=1.0))
     difference = streaky.volume.values.astype(float) - clean.volume.values
     held = np.flatnonzero((clean.labels == Label.STEEL).any(axis=(1, 2)))
     assert np.abs(difference[: held[0] - 6]).max(initial=0.0) == 0.0
-    near = clean.volume.grid.voxel_centres_lps_mm()
-    along, radial = clean.pose.cylinder_coordinates(near)
-    before = (radial < 1.5) & (along > 0.0) & (along < 5.0)
-    assert difference[before].mean() < -40.0
-    beside = (radial > 5.0) & (radial < 8.0) & (along > 20.0) & (along < 40.0)
-    assert np.percentile(difference[beside], 5) < -50.0
-    assert np.percentile(difference[beside], 95) > 50.0
+    ahead, beside = [], []
+    direction = clean.pose.axis_lps[:2] / np.linalg.norm(clean.pose.axis_lps[:2])
+    for k in held[3:-3:3]:
+        points = clean.volume.grid.crop((0, 0, int(k)), (*clean.volume.grid.size_voxels[:2], int(k) + 1))
+        plane = points.voxel_centres_lps_mm()[0, ..., :2]
+        steel = plane[clean.labels[k] == Label.STEEL]
+        along, across = (
+            (plane - steel.mean(axis=0)) @ direction,
+            (plane - steel.mean(axis=0)) @ (direction[::-1] * [-1, 1]),
+        )
+        end = ((steel - steel.mean(axis=0)) @ direction).min()  # the distal one: the other may lie outside the image
+        ahead.append(difference[k][(np.abs(across) < 1.5) & (along > end - 8.0) & (along < end - 3.0)].mean())
+        beside.append(difference[k][(np.abs(along) < 4.0) & (np.abs(across) > 5.0) & (np.abs(across) < 9.0)].mean())
+    assert np.mean(ahead) < -80.0
+    assert np.mean(beside) > np.mean(ahead) + 80.0
 
 
 def test_values_stop_at_the_scanners_limit(small: Phantom) -> None:
