@@ -24,7 +24,7 @@ _RADIUS_STEP_MM = 0.25
 _RADIUS_MAX_MM = 19.0
 _RADIUS_MIN_MM = 2.0  # nothing nearer to the centre is a wall
 _CORE_MM = 4.0  # surely content within this of the centre line
-_PEAK_OVER_CONTENT = 110.0  # HU: least contrast of a bony edge; a disc has about 60
+_PEAK_PART = 0.85  # least height of a bony peak, of the level at which the search told bone from content
 _METAL_MARGIN_MM = 1.5  # blooming of metal beside its 2000 HU outline
 _LEAST_EDGES = 50  # too few to say what dense bone is
 _DENSE_PERCENTILE, _DENSE_PART = 90.0, 0.8  # laminae and facets are 2 mm and thicker and reach their full height
@@ -89,7 +89,12 @@ class RayEdges:
 
 
 def find_edges(
-    volume: Volume, scale: IntensityScale, frame: Frame, source_lps_mm: FloatArray, axis_lps: FloatArray
+    volume: Volume,
+    scale: IntensityScale,
+    frame: Frame,
+    bone_above_content_hu: float,
+    source_lps_mm: FloatArray,
+    axis_lps: FloatArray,
 ) -> RayEdges:
     """Cast all rays and find the bony edge on each."""
     radius = np.arange(0.0, _RADIUS_MAX_MM + 1e-9, _RADIUS_STEP_MM)
@@ -104,7 +109,9 @@ def find_edges(
     values = ndimage.gaussian_filter1d(values, 0.6, axis=0, mode="nearest")
     values = ndimage.gaussian_filter1d(values, 1.0, axis=1, mode="wrap")
     values = ndimage.gaussian_filter1d(values, 1.0, axis=2, mode="nearest")
-    edge, met, peak, slope = _half_maximum(values - content[:, None, None], radius, blocked)
+    edge, met, peak, slope = _half_maximum(
+        values - content[:, None, None], _PEAK_PART * bone_above_content_hu, radius, blocked
+    )
     edge = edge + _thin_cortex_shift_mm(met, peak, slope)
     return RayEdges(
         radius_mm=np.where(met, edge, 0.0),
@@ -143,13 +150,13 @@ def _content(core: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _half_maximum(
-    rise: npt.NDArray[np.float32], radius: FloatArray, blocked: npt.NDArray[np.bool_]
+    rise: npt.NDArray[np.float32], least: float, radius: FloatArray, blocked: npt.NDArray[np.bool_]
 ) -> tuple[FloatArray, npt.NDArray[np.bool_], FloatArray, FloatArray]:
     """First bony peak on each ray: where its inner flank has half its height, whether there is one, height, slope."""
     number = np.arange(radius.size)
     usable = radius >= _RADIUS_MIN_MM
     blocked_at = np.where(blocked.any(axis=2), blocked.argmax(axis=2), radius.size)
-    over = (rise > _PEAK_OVER_CONTENT) & usable
+    over = (rise > least) & usable
     first = over.argmax(axis=2)
     met = over.any(axis=2) & (first < blocked_at)
     # the peak: the highest value until the profile has fallen again, or for a cortex' width
@@ -162,7 +169,7 @@ def _half_maximum(
     peak = np.take_along_axis(climb, end, axis=2)
     # metal soon behind without a dip before it: that is the metal's glare, not a cortex
     glare = ~fallen.any(axis=2) & (blocked_at < first + int(_GLARE_MM / _RADIUS_STEP_MM))
-    met &= (peak[..., 0] >= _PEAK_OVER_CONTENT) & ~glare
+    met &= (peak[..., 0] >= least) & ~glare
     half = 0.5 * peak
     at = np.maximum(((rise >= half) & usable).argmax(axis=2), 1)[..., None]
     high, low = np.take_along_axis(rise, at, axis=2), np.take_along_axis(rise, at - 1, axis=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,9 @@ _VOXEL_MM = 1.25  # search grid; thin walls blur over about this much
 _STEP = 2  # candidates every second voxel
 _REACH_MM = 17.0  # a wall farther from the centre is not a canal's: widths stay under 34 mm
 _ANGLES = 24
-BONE_ABOVE_CONTENT = (
-    130.0  # HU over soft tissue: between disc (about 60 above) and blurred cortical bone (250 and more)
-)
+# HU over soft tissue from which something is bone: between a disc (about 60 above) and blurred cortical bone (250 and
+# more). The second is the next try, for osteoporotic bone (thin cortex of 150 to 250 HU after blur).
+BONE_ABOVE_CONTENT = (130.0, 75.0)
 SOFT_TISSUE_HU = 30.0  # cord, CSF and fat of the canal taken together
 METAL_HU = 2000.0  # denser than cortical bone (up to about 1900)
 NEEDLE_RADIUS_MM = 2.7  # the widest cannula (5.4 mm outside)
@@ -48,13 +49,17 @@ class IntensityScale:
 class CanalPath:
     """Rough centre line: points (N, 3) ordered by z, mm, with each one's score, and how clear the choice was.
 
-    ``best_score`` and ``runner_up_score`` are mean scores near the source: of the path, and of the best one beside it.
+    ``bone_above_content_hu`` is the level at which bone was told from content; ``best_score`` and ``runner_up_score`` are mean scores near the source: of the path, and of the best one beside it.
     """
 
     points_lps_mm: FloatArray
     score: FloatArray
     runner_up_score: float
     best_score: float
+    bone_above_content_hu: float
+
+
+_LocalGrid: TypeAlias = tuple[npt.NDArray[np.float32], list[FloatArray], npt.NDArray[np.bool_]]
 
 
 def needle_distance_mm(points_lps_mm: FloatArray, source_lps_mm: FloatArray, axis_lps: FloatArray) -> FloatArray:
@@ -103,19 +108,33 @@ def find_path(volume: Volume, scale: IntensityScale, source_lps_mm: FloatArray, 
     CanalNotFoundError
         If there is no bone near the source, or no enclosed path.
     """
-    values, axes, inside = _local_grid(volume, scale, source_lps_mm)
+    local = _local_grid(volume, scale, source_lps_mm)
+    failure = None
+    for bone_above_content in BONE_ABOVE_CONTENT:
+        try:
+            return _find_path_at(bone_above_content, local, source_lps_mm, axis_lps)
+        except CanalNotFoundError as error:
+            failure = failure or error
+    raise failure or CanalNotFoundError(not_found(source_lps_mm, "no bone"))
+
+
+def _find_path_at(
+    bone_above_content: float, local: _LocalGrid, source_lps_mm: FloatArray, axis_lps: FloatArray
+) -> CanalPath:
+    """Best path at one level of bone."""
+    values, axes, inside = local
     if not np.any(inside):
         raise CanalNotFoundError(not_found(source_lps_mm, "it lies outside the image"))
     x, y, z = axes
     points = np.stack(np.meshgrid(z, y, x, indexing="ij")[::-1], axis=-1)
     metal = (values > METAL_HU) | (needle_distance_mm(points, source_lps_mm, axis_lps) < NEEDLE_RADIUS_MM + 0.5)
     smooth = ndimage.gaussian_filter(np.minimum(values, 1500.0), 0.8)
-    bone = (smooth > SOFT_TISSUE_HU + BONE_ABOVE_CONTENT) & ~metal & inside
+    bone = (smooth > SOFT_TISSUE_HU + bone_above_content) & ~metal & inside
     near = np.linalg.norm(points - source_lps_mm, axis=-1) < 30.0
     # a vertebra fills a third of that ball; its shell and arch alone (lytic, osteoporotic) still about a tenth
     if np.count_nonzero(bone & near) < 0.04 * np.count_nonzero(near):
         raise CanalNotFoundError(not_found(source_lps_mm, "there is hardly any bone within 30 mm"))
-    score = _scores(bone | metal, smooth, inside, points, source_lps_mm, axis_lps)
+    score = _scores(bone | metal, smooth, bone_above_content, inside, points, source_lps_mm, axis_lps)
     lattice = points[::_STEP, ::_STEP, ::_STEP]
     path = _best_path(score)
     layers = np.arange(score.shape[0])
@@ -130,12 +149,16 @@ def find_path(volume: Volume, scale: IntensityScale, source_lps_mm: FloatArray, 
     away = np.linalg.norm(lattice - centre[:, None, None], axis=-1) > 14.0
     rival = _best_path(np.where(away, score, _NO_CANDIDATE))
     runner_up = float(np.mean(score[layers, rival[:, 0], rival[:, 1]][counted]))
-    return CanalPath(points_lps_mm=centre[used], score=along[used], runner_up_score=runner_up, best_score=best_score)
+    return CanalPath(
+        points_lps_mm=centre[used],
+        score=along[used],
+        runner_up_score=runner_up,
+        best_score=best_score,
+        bone_above_content_hu=bone_above_content,
+    )
 
 
-def _local_grid(
-    volume: Volume, scale: IntensityScale, source_lps_mm: FloatArray
-) -> tuple[npt.NDArray[np.float32], list[FloatArray], npt.NDArray[np.bool_]]:
+def _local_grid(volume: Volume, scale: IntensityScale, source_lps_mm: FloatArray) -> _LocalGrid:
     """HU-like values on a patient-aligned grid [z, y, x] round the source, its axes, and what lies in the image."""
     count = np.round(_HALF_BOX_MM / _VOXEL_MM).astype(int)
     axes = [source_lps_mm[n] + _VOXEL_MM * np.arange(-count[n], count[n] + 1) for n in range(3)]
@@ -149,6 +172,7 @@ def _local_grid(
 def _scores(
     wall: npt.NDArray[np.bool_],
     smooth: npt.NDArray[np.float32],
+    bone_above_content: float,
     inside: npt.NDArray[np.bool_],
     points: FloatArray,
     source_lps_mm: FloatArray,
@@ -163,7 +187,7 @@ def _scores(
     step_y = np.round(radius * np.sin(angle)[:, None]).astype(int)
     offsets = (step_y * padded.shape[2] + step_x).ravel()
 
-    soft = (smooth > -130.0) & (smooth < SOFT_TISSUE_HU + BONE_ABOVE_CONTENT) & inside & ~wall
+    soft = (smooth > -130.0) & (smooth < SOFT_TISSUE_HU + bone_above_content) & inside & ~wall
     lattice = tuple(slice(None, None, _STEP) for _ in range(3))
     score = np.full(soft[lattice].shape, _NO_CANDIDATE)
     distance = np.linalg.norm(points[lattice] - source_lps_mm, axis=-1)

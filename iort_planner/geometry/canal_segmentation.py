@@ -42,7 +42,7 @@ def segment(volume: Volume, source_lps_mm: FloatArray, needle_axis_lps: FloatArr
     axis = unit_vector(np.asarray(needle_axis_lps, dtype=np.float64), "needle axis")
     scale = intensity_scale(volume, source, axis)
     path = find_path(volume, scale, source, axis)
-    wall = find_wall(volume, scale, path.points_lps_mm, source, axis)
+    wall = find_wall(volume, scale, path, source, axis)
     if wall is None:
         raise CanalNotFoundError(not_found(source, "too little of the canal's wall lies in the image"))
     trust = judge(volume, path, wall, source)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from iort_planner.geometry.canal_rays import ANGLES
-from iort_planner.geometry.canal_search import CanalPath
+from iort_planner.geometry.canal_search import BONE_ABOVE_CONTENT, CanalPath
 from iort_planner.geometry.canal_wall import PLANE_STEP_MM, CanalWall
 from iort_planner.geometry.needle import Confidence
 from iort_planner.imaging.volume import Volume
@@ -17,6 +17,7 @@ from iort_planner.units import FloatArray
 
 # All limits are our own, set on the real CTs and phantoms of the tests so that every error over 1.5 mm there is low.
 _LEVEL_MM = 12.0  # planes this near to the source's level count as its level
+_NEAREST_LEVEL_MM = 5.0  # and these as the nearest wall's
 _NEAR_MM = 1.0  # wall points at most this much farther than the nearest one compete with it
 _LEAST_SEEN_NEAREST = 0.5
 _LEAST_SEEN_LEVEL = 0.6
@@ -26,7 +27,7 @@ _RIVAL_MARGIN = 0.15
 _AREA_MM2 = (80.0, 620.0)  # narrow thoracic canals about 130, wide lumbar ones about 480 mm2
 _AREA_CHANGE = 1.6  # of neighbouring 10 mm
 _MOST_TILT_DEG = 50.0
-_MOST_NOISE_HU = 65.0  # inside the canal; 10 to 40 in clean scans
+_MOST_NOISE_HU = 60.0  # inside the canal; 10 to 40 in clean scans
 _MOST_HIDDEN = 0.25
 _COARSE_SPACING_MM = 2.5
 _FAR_MM = 35.0
@@ -57,6 +58,8 @@ def judge(volume: Volume, path: CanalPath, wall: CanalWall, source_lps_mm: Float
     reasons = _reasons_nearest(wall, distance, around, plane)
     reasons += _reasons_shape(wall, source_lps_mm)
     reasons += _reasons_image(volume, wall, source_lps_mm, float(distance.min()))
+    if path.bone_above_content_hu < BONE_ABOVE_CONTENT[0]:
+        reasons.append(f"the bone is faint (about {path.bone_above_content_hu:.0f} HU over the canal's content)")
     if path.best_score < _WEAK_SCORE:
         reasons.append(f"bone encloses the canal poorly (score {path.best_score:.2f} of 1, limit {_WEAK_SCORE})")
     if path.runner_up_score > path.best_score - _RIVAL_MARGIN:
@@ -85,15 +88,15 @@ def _reasons_nearest(wall: CanalWall, distance: FloatArray, around: npt.NDArray[
     hidden = float(np.mean(wall.hidden()[around]))
     if hidden > _MOST_HIDDEN:
         reasons.append(f"metal or the image's end hides {hidden:.0%} of the wall nearest to the source")
-    noise = float(np.max(wall.edges.noise_hu[level]))
+    noise = float(np.median(wall.edges.noise_hu[_near_plane(wall, plane, _NEAREST_LEVEL_MM)]))
     if noise > _MOST_NOISE_HU:
         reasons.append(f"noise or streaks of {noise:.0f} HU inside the canal near the source")
     return reasons
 
 
-def _near_plane(wall: CanalWall, plane: int) -> npt.NDArray[np.bool_]:
+def _near_plane(wall: CanalWall, plane: int, within_mm: float = _LEVEL_MM) -> npt.NDArray[np.bool_]:
     number = np.arange(wall.radius_mm.shape[0])
-    result: npt.NDArray[np.bool_] = np.abs(number - plane) * PLANE_STEP_MM <= _LEVEL_MM
+    result: npt.NDArray[np.bool_] = np.abs(number - plane) * PLANE_STEP_MM <= within_mm
     return result
 
 

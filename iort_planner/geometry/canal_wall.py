@@ -11,7 +11,7 @@ from scipy.interpolate import make_smoothing_spline
 
 from iort_planner.geometry._polar_fit import PolarSmoother, robust_fit
 from iort_planner.geometry.canal_rays import ANGLES, Frame, RayEdges, find_edges
-from iort_planner.geometry.canal_search import IntensityScale
+from iort_planner.geometry.canal_search import CanalPath, IntensityScale
 from iort_planner.imaging.volume import Volume
 from iort_planner.units import FloatArray
 
@@ -67,7 +67,7 @@ class CanalWall:
 
 
 def find_wall(
-    volume: Volume, scale: IntensityScale, path_lps_mm: FloatArray, source_lps_mm: FloatArray, axis_lps: FloatArray
+    volume: Volume, scale: IntensityScale, path: CanalPath, source_lps_mm: FloatArray, axis_lps: FloatArray
 ) -> CanalWall | None:
     """Wall along a rough centre line: coarsely twice, each time moving the line to the middle, then finely.
 
@@ -76,12 +76,13 @@ def find_wall(
     CanalWall or None
         None if hardly any bony edge or length of canal remains.
     """
-    points, weight = path_lps_mm, np.ones(path_lps_mm.shape[0])
+    bone = path.bone_above_content_hu
+    points, weight = path.points_lps_mm, np.ones(path.points_lps_mm.shape[0])
     for _ in range(2):
         frame = centre_line(points, weight)
         if frame is None:
             return None
-        edges = find_edges(volume, scale, frame, source_lps_mm, axis_lps)
+        edges = find_edges(volume, scale, frame, bone, source_lps_mm, axis_lps)
         if not _enough(edges):
             return None
         wall = _coarse(edges)
@@ -90,7 +91,7 @@ def find_wall(
     frame = centre_line(points, weight)
     if frame is None:
         return None
-    edges = find_edges(volume, scale, frame, source_lps_mm, axis_lps)
+    edges = find_edges(volume, scale, frame, bone, source_lps_mm, axis_lps)
     if not _enough(edges):
         return None
     wall = robust_fit(
