@@ -93,15 +93,15 @@ def make_candidate(headers: Sequence[SliceHeader], notes: Sequence[Problem]) -> 
 def _header_problems(slices: list[SliceHeader]) -> list[Problem]:
     """Faults of single files, each kind once; what must not be mixed; what is unknown."""
     problems: list[Problem] = []
-    for fault_id in dict.fromkeys(f.id for h in slices for f in h.faults):
-        faults = [f for h in slices for f in h.faults if f.id == fault_id]
-        more = f" ({len(faults)} such findings)" if len(faults) > 1 else ""
-        problems.append(Problem(id=fault_id, status="fail", message=faults[0].message + more))
     for h in slices:
         reason = unsupported_pixels(h.layout) if h.layout.bits_allocated else None
         if reason:
             problems.append(Problem(id="not-supported", status="fail", message=f"{h.name}: {reason}"))
             break
+    for fault_id in dict.fromkeys(f.id for h in slices for f in h.faults):
+        faults = [f for h in slices for f in h.faults if f.id == fault_id]
+        more = f" ({len(faults)} such findings)" if len(faults) > 1 else ""
+        problems.append(Problem(id=fault_id, status="fail", message=faults[0].message + more))
     first = slices[0]
     for attribute, what in (("patient_id", "Patient ID"), ("study_uid", "Study Instance UID")):
         other = next((h for h in slices if getattr(h, attribute) != getattr(first, attribute)), None)

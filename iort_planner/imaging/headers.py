@@ -144,7 +144,10 @@ def _header(path: Path, name: str, dataset: FileDataset, file: BinaryIO) -> Slic
     sop_class = tags.text(_SOP_CLASS) or str(meta.get("MediaStorageSOPClassUID", ""))
     rows, columns = tags.whole(_ROWS), tags.whole(_COLUMNS)
     if rows is None and columns is None:
-        raise NotAnImageError(UID(sop_class).name if sop_class else "DICOM file without an image")
+        kind = UID(sop_class).name if sop_class else ""
+        if not kind or "Image Storage" in kind:  # cut off in its header, as a rule
+            raise NotAnImageError(f"{kind or 'DICOM file'} without an image", damaged=True)
+        raise NotAnImageError(kind)
     allocated, stored = tags.whole(_ALLOCATED) or 0, tags.whole(_STORED) or 0
     high_bit = tags.whole(_HIGH_BIT)
     signed = tags.whole(_SIGN) == 1

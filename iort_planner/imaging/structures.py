@@ -27,9 +27,10 @@ MAX_VOXELS = 2**31
 # qform and sform may differ by rounding to float32. Our own choice, far below a voxel.
 _AFFINE_TOLERANCE_MM = 0.05
 _MOST_LISTED = 12
+# The three spaces in patient axes that NRRD knows, in long and short form.
 _NRRD_SPACES = frozenset(
-    f"{a}-{b}-superior" for a in ("left", "right") for b in ("posterior", "anterior")
-) | {"lps", "ras", "las"}  # fmt: skip
+    {"left-posterior-superior", "right-anterior-superior", "left-anterior-superior", "lps", "ras", "las"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -161,7 +162,8 @@ def _check_nifti(head: bytes, path: Path) -> None:
         return
     size = struct.unpack(f"{order}8h", head[40:56])
     corners = np.array([(a, b, c, 1) for a in (0, size[1]) for b in (0, size[2]) for c in (0, size[3])], dtype=float)
-    apart = float(np.max(np.linalg.norm(corners @ (_sform(head, order) - _qform(head, order)).T, axis=1)))
+    with np.errstate(all="ignore"):  # rubbish in the head ends as NaN, which is refused
+        apart = float(np.max(np.linalg.norm(corners @ (_sform(head, order) - _qform(head, order)).T, axis=1)))
     if not apart <= _AFFINE_TOLERANCE_MM:
         raise ImageError(
             f"{path} says two positions in the patient that differ by {apart:.2f} mm (qform and sform), limit "
@@ -207,15 +209,24 @@ def _read(path: Path, suffix: str) -> tuple[VoxelArray, ImageGrid]:
     import SimpleITK
 
     try:
-        if path.name.lower().endswith(suffix):
+        # SimpleITK chooses its reader by the name's ending, so give the content the ending it calls for.
+        if suffix != ".nii.gz" and path.name.lower().endswith(suffix):
+            if suffix == ".nii":
+                _check_nifti_length(path)
             image = _execute(path)
         else:
-            # SimpleITK chooses its reader by the name's ending, so give the content the ending it calls for.
             with tempfile.TemporaryDirectory(prefix="iort-label-") as folder:
-                renamed = Path(folder) / f"label{suffix}"
-                renamed.write_bytes(path.read_bytes())
-                image = _execute(renamed)
-    except (OSError, RuntimeError) as error:
+                plain = Path(folder) / f"label{suffix.removesuffix('.gz')}"
+                if suffix == ".nii.gz":
+                    _unpack(path, plain)
+                else:
+                    plain.write_bytes(path.read_bytes())
+                if plain.suffix == ".nii":
+                    _check_nifti_length(plain)
+                image = _execute(plain)
+    except ImageError:
+        raise
+    except (OSError, EOFError, zlib.error, RuntimeError, ValueError, OverflowError) as error:
         reason = str(error).strip().splitlines()[-1].rpartition("ITK ERROR: ")[2]
         raise ImageError(f"cannot read {path}: {reason}; check the file") from error
     if image.GetNumberOfComponentsPerPixel() != 1:
@@ -238,6 +249,30 @@ def _read(path: Path, suffix: str) -> tuple[VoxelArray, ImageGrid]:
             )
         labels = labels.astype(np.int64)
     return labels, grid
+
+
+def _check_nifti_length(path: Path) -> None:
+    """SimpleITK reads the missing part of a cut-off NIfTI file as 0 without a word."""
+    with path.open("rb") as file:
+        head = file.read(352)
+    order = "<" if struct.unpack("<i", head[:4])[0] == 348 else ">"
+    dimensions, *size = struct.unpack(f"{order}8h", head[40:56])
+    (bits,) = struct.unpack(f"{order}h", head[72:74])
+    (offset,) = struct.unpack(f"{order}f", head[108:112])
+    needed = int(offset) + math.prod(max(1, n) for n in size[: max(0, min(7, dimensions))]) * bits // 8
+    if path.stat().st_size < needed:
+        raise OSError(f"it has {path.stat().st_size} bytes where {needed} are needed, it is cut off")
+
+
+def _unpack(path: Path, plain: Path) -> None:
+    """Unpack a gzip file to its end: that checks its sum, which SimpleITK does not, and a cut file is noticed."""
+    with gzip.open(path) as packed, plain.open("wb") as out:
+        left = 8 * MAX_VOXELS
+        while chunk := packed.read(1 << 22):
+            left -= len(chunk)
+            if left < 0:
+                raise ImageError(f"{path} unpacks to more than {8 * MAX_VOXELS} bytes; crop it to the image")
+            out.write(chunk)
 
 
 def _execute(path: Path) -> Any:

@@ -1,0 +1,111 @@
+"""Real series beside the project: read as SimpleITK reads them, or refused for the right reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from iort_planner.errors import ImageError
+from iort_planner.imaging.pixels import decode_slices
+from iort_planner.imaging.series import inspect_path, load_series
+from iort_planner.imaging.structures import read_label_map
+from iort_planner.imaging.volume import ImageGrid
+
+sitk: Any = SimpleITK
+DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+pytestmark = [
+    pytest.mark.shared,
+    pytest.mark.skipif(not DATA.is_dir(), reason="the shared data folder is not beside the project"),
+]
+
+
+@pytest.mark.parametrize(
+    "folder", ["lidc0314_lower_thoracic_1mm", "lidc0314_lower_thoracic_1mm_needle", "crlm1006_lumbar_5mm"]
+)
+def test_voxels_and_geometry_agree_with_simpleitk(folder: str) -> None:
+    image = load_series(DATA / folder)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(DATA / folder / "ct")))
+    theirs = reader.Execute()
+    grid = image.volume.grid
+    assert np.array_equal(image.volume.values, sitk.GetArrayFromImage(theirs))
+    assert grid.size_voxels == theirs.GetSize()
+    last = np.array(grid.size_voxels) - 1
+    for corner in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 1)):
+        index = (last * corner).tolist()
+        assert theirs.TransformIndexToPhysicalPoint(index) == pytest.approx(grid.index_to_lps(index), abs=0.001)
+    assert image.volume.hu_calibrated
+
+
+EXPECTED = {
+    "lidc0314_lower_thoracic_1mm": ({"ct"}, True, set()),
+    "lidc0314_lower_thoracic_1mm_needle": ({"ct"}, True, set()),
+    "crlm1006_lumbar_5mm": ({"ct"}, False, {"scan-coarse"}),
+    "lidc0314_cbct_needle": ({"ct", "xa3d"}, False, {"not-supported"}),
+    "lidc0314_cbct_needle_screws": ({"ct", "xa3d"}, False, {"not-supported"}),
+    "lidc0314_ct_needle_screws_streaks": ({"ct"}, False, {"not-supported"}),
+    "lidc0314_xa3d_needle": ({"xa3d"}, False, {"not-supported"}),
+    "lidc0314_enhanced_ct": ({"ct-enhanced"}, False, {"not-supported"}),
+    "totalseg_t11_t12_j2k": ({"ct"}, False, {"not-supported"}),
+    "dicom_formats/gantry_tilt": ({"ct"}, False, {"tilted-stack"}),
+    "dicom_formats/not_a_volume": ({"ct"}, False, {"duplicate-position"}),
+    "dicom_formats/frame_of_reference_per_slice": ({"ct"}, False, {"frame-of-reference-mixed"}),
+    "dicom_formats/enhanced_ct": ({"ct-enhanced"}, False, {"not-supported"}),
+    "dicompyler_rt": ({"ct"}, False, {"too-few-slices"}),
+}
+
+
+@pytest.mark.parametrize("folder", EXPECTED)
+def test_every_folder_is_plannable_or_refused_for_the_right_reason(folder: str) -> None:
+    kinds, plannable, reasons = EXPECTED[folder]
+    reports = inspect_path(DATA / folder)
+    assert {r.kind for r in reports} == kinds
+    assert any(r.plannable for r in reports) == plannable
+    assert {p.id for r in reports for p in r.problems if p.status == "fail"} == reasons
+    if not plannable and reasons != {"scan-coarse"}:
+        with pytest.raises(ImageError):
+            load_series(DATA / folder)
+
+
+@pytest.mark.parametrize("folder", ["lidc0314_cbct_needle", "lidc0314_cbct_needle_screws"])
+def test_c_arm_exports_are_not_hu(folder: str) -> None:
+    for report in inspect_path(DATA / folder):
+        assert not report.hu_calibrated
+        assert ("hu-not-calibrated" in [p.id for p in report.problems]) == (report.kind == "ct")
+
+
+@pytest.mark.filterwarnings("error")
+def test_all_uncompressed_codings_of_one_slice_decode_alike() -> None:
+    from iort_planner.imaging.headers import quiet_pydicom, read_header
+
+    folder = DATA / "dicom_formats" / "transfer_syntaxes"
+    planes = []
+    for part in ("CTImage.dcm", "*_1.2.840.10008.1.2.dcm", "*.1.2.1.dcm", "*.1.2.1.99.dcm", "*.1.2.2.dcm"):
+        (file,) = folder.glob(part)
+        with quiet_pydicom():
+            planes.append(decode_slices([read_header(file, file.name).stored])[0])
+    reference = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "CTImage.dcm")))[0]
+    for plane in planes:
+        assert np.array_equal(plane, reference)
+
+
+def test_labels_of_a_real_scan_land_where_simpleitk_puts_them() -> None:
+    folder = DATA / "totalseg_t11_t12_j2k"
+    labels = sitk.ReadImage(str(folder / "labels_from_source.nii.gz"))
+    target = sitk.Image([250, 250, 30], sitk.sitkUInt8)
+    target.SetSpacing([0.9, 1.1, 1.3])
+    target.SetOrigin([-120.03, -200.07, -806.05])  # no voxel centre lies exactly between two labels
+    theirs = sitk.GetArrayFromImage(sitk.Resample(labels, target, sitk.Transform(), sitk.sitkNearestNeighbor)) == 79
+    grid = ImageGrid(
+        size_voxels=target.GetSize(),
+        spacing_mm=np.array(target.GetSpacing()),
+        origin_lps_mm=np.array(target.GetOrigin()),
+        direction=np.eye(3),
+    )
+    ours = read_label_map(folder / "labels_from_source.nii.gz", grid, "79").mask
+    assert theirs.sum() > 1000
+    assert np.array_equal(ours, theirs)
