@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,10 @@ def read_spec(path: Path) -> PhantomSpec:
     for key in _TEXTS:
         if not isinstance(content[key], str) or not content[key]:
             raise PhantomError(f"{where}: {key} = {content[key]!r} must be a text that is not empty")
+    if not re.fullmatch(r"[\w .+-]{1,40}", content["name"]):  # it goes into a DICOM text of at most 64 characters
+        raise PhantomError(
+            f"{where}: name = {content['name']!r} must be 1 to 40 letters, digits, blanks or any of . + - _"
+        )
     if content["schema"] != SCHEMA:
         raise PhantomError(f"{where}: schema = {content['schema']!r}, this version reads {SCHEMA!r}")
     sections = {name: _section(where, name, content[name]) for name in _SECTIONS}

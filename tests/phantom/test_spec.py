@@ -44,6 +44,7 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
         ("size_voxels = [100, 104, 48]", "size_voxels = [100, 104, 4000]", r"between 16 and 512"),
         ("sac_width_mm = 14.0", "sac_width_mm = 19", r"canal\.sac_width_mm = 19 must be less than canal\.width_mm"),
         ("through_mm = [13.4, -1.0, 4.5]", "through_mm = [5.5, -21.0, 0.5]", "5 mm or more apart"),
+        ('name = "small"', "name = 'a\\b'", "must be 1 to 40 letters"),
         ('level = "T11"', 'level = ""', "level = '' must be a text"),
         ('schema = "iort-planner/phantom/1"', 'schema = "other/9"', "schema = 'other/9'"),
         ('applicator = "needle-4.4mm"', 'applicator = "no-such"', "applicator: .*no-such"),
