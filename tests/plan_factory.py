@@ -61,7 +61,7 @@ def example_mask(grid: ImageGrid) -> Mask:
 
 def example_volume(grid: ImageGrid | None = None, *, hu_calibrated: bool = True, needle: bool = True) -> Volume:
     grid = example_grid() if grid is None else grid
-    points = grid.voxel_centres_lps_mm()
+    points: FloatArray = grid.voxel_centres_lps_mm()
     offset = points - CENTRE_LPS_MM
     body = np.hypot(offset[..., 0] / 20.0, offset[..., 1] / 14.0)
     level = np.abs(offset[..., 2]) < 12.0
@@ -87,7 +87,7 @@ def nearest_canal_point_lps_mm() -> FloatArray:
     """On the tube's wall at the source's height."""
     to_axis = (CANAL_CENTRE_LPS_MM - SOURCE_LPS_MM)[:2]
     distance = float(np.linalg.norm(to_axis))
-    point = SOURCE_LPS_MM.copy()
+    point: FloatArray = SOURCE_LPS_MM.copy()
     point[:2] += to_axis * (distance - CANAL_RADIUS_MM) / distance
     return point
 

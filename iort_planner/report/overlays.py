@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ _WORD = {
     "S": "superior of",
     "I": "inferior of",
 }
-_IN_PLANE_MM = 0.5  # a point nearer to the plane than half a usual voxel is drawn as lying in it
+_IN_PLANE_MM = 1.0  # a point nearer to the plane than a usual slice is thick is drawn as lying in it
 
 
 _LABEL_X_MM = 12.0  # leaves room for "12.5 Gy | 16.2 Gy(RBE)" up to the edge
@@ -42,7 +43,7 @@ def draw_overlays(axes: Axes, plane: Plane, plan: Plan, reach_mm: float) -> None
         _draw_needle(axes, plane, plan, needle, source)
     _draw_isodoses(axes, plane, plan, reach_mm)
     _draw_canal_points(axes, plane, plan, source)
-    _draw_distance(axes, plane, plan, source)
+    _draw_distance(axes, plane, plan, source, reach_mm)
     for needle in plan.needles:
         x, y = plane.project(np.array(needle.tip_lps_mm) - source)
         axes.plot(x, y, marker="v", markersize=6, color=palette.TIP_LINE_COLOUR, markeredgecolor=_SHADE, zorder=8)
@@ -94,8 +95,10 @@ def _draw_needle(axes: Axes, plane: Plane, plan: Plan, needle: PlanNeedle, origi
         for (start, end), solid in _split_by_plane(part, off_plane, slope, radius):
             for line in needle_outline(plane, (start, end), 0.0, radius, axis):
                 moved = line + shift
-                style = {"linewidth": 1.6} if solid else {"linewidth": 1.2, "alpha": 0.6, "dashes": (4.0, 3.0)}
-                axes.plot(moved[:, 0], moved[:, 1], color=colour, zorder=6, **style)  # type: ignore[arg-type]  # mixed style values
+                style: dict[str, Any] = (
+                    {"linewidth": 1.6} if solid else {"linewidth": 1.2, "alpha": 0.6, "dashes": (4.0, 3.0)}
+                )
+                axes.plot(moved[:, 0], moved[:, 1], color=colour, zorder=6, **style)
 
 
 def _split_by_plane(
@@ -106,7 +109,7 @@ def _split_by_plane(
         return [(part, abs(off_plane_mm) <= radius_mm)]
     first, last = sorted(((-radius_mm - off_plane_mm) / slope, (radius_mm - off_plane_mm) / slope))
     cuts = [part[0], *(c for c in (first, last) if part[0] < c < part[1]), part[1]]
-    return [((a, b), first <= (a + b) / 2.0 <= last) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [((a, b), first <= (a + b) / 2.0 <= last) for a, b in itertools.pairwise(cuts)]
 
 
 def _draw_isodoses(axes: Axes, plane: Plane, plan: Plan, reach_mm: float) -> None:
@@ -153,7 +156,7 @@ def _draw_canal_points(axes: Axes, plane: Plane, plan: Plan, source_lps_mm: Floa
         axes.plot(x, y, marker="x", markersize=6, color=palette.CANAL_COLOUR, markeredgewidth=1.8, zorder=7)
 
 
-def _draw_distance(axes: Axes, plane: Plane, plan: Plan, source_lps_mm: FloatArray) -> None:
+def _draw_distance(axes: Axes, plane: Plane, plan: Plan, source_lps_mm: FloatArray, reach_mm: float) -> None:
     from matplotlib import patheffects
 
     offset = np.array(plan.canal.nearest_point_lps_mm) - source_lps_mm
@@ -185,10 +188,14 @@ def _draw_distance(axes: Axes, plane: Plane, plan: Plan, source_lps_mm: FloatArr
         path_effects=shade,
     )
     if not in_plane:
-        axes.set_title(
+        axes.text(
+            reach_mm - 1.2,
+            -reach_mm + 5.0,
             f"nearest canal point {abs(out):.1f} mm {_WORD[plane.side_of(offset)]} plane",
             color=_NOTE,
-            fontsize=8,
-            loc="right",
-            pad=5,
+            fontsize=7.5,
+            ha="right",
+            va="bottom",
+            zorder=11,
+            path_effects=shade,
         )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from iort_planner.report import tables
-from iort_planner.units import format_time
 from iort_planner.viewer import palette
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ _REGULAR, _BOLD = "IortSans", "IortSans-Bold"
 _LINE_COLOUR = "#C3CCD4"
 _HEAD_COLOUR = "#EDF1F4"
 _SMALLEST_SCENE_PT = 150.0
+_SIDE_WIDTH_PT = 176.0
 
 
 def write_pdf(plan: Plan, slices_png: bytes, scene_png: bytes | None) -> bytes:
@@ -38,40 +38,48 @@ def write_pdf(plan: Plan, slices_png: bytes, scene_png: bytes | None) -> bytes:
     from reportlab.platypus import PageBreak, SimpleDocTemplate
 
     _register_fonts()
-    story_pages = 0
+    buffer = io.BytesIO()
+    document = SimpleDocTemplate(
+        buffer,
+        pagesize=A4,
+        leftMargin=_MARGIN_PT,
+        rightMargin=_MARGIN_PT,
+        topMargin=34.0,
+        bottomMargin=_FOOT_PT + 12.0,
+        title="iort-planner report",
+        author="",
+        subject=palette.INTENDED_USE_SHORT,
+        creator=f"{plan.software.name} {plan.software.version}",
+        invariant=1,
+    )
+    width = document.width - 12.0  # the frame's own padding
+    story = [*_first_page(plan, slices_png, scene_png, width), PageBreak(), *_second_page(plan, width)]
+    document.build(story, canvasmaker=_numbered_canvas(plan))
+    return buffer.getvalue()
 
-    def build(pages: int) -> bytes:
-        nonlocal story_pages
-        buffer = io.BytesIO()
-        document = SimpleDocTemplate(
-            buffer,
-            pagesize=A4,
-            leftMargin=_MARGIN_PT,
-            rightMargin=_MARGIN_PT,
-            topMargin=34.0,
-            bottomMargin=_FOOT_PT + 12.0,
-            title="iort-planner report",
-            author="",
-            subject=palette.INTENDED_USE_SHORT,
-            creator=f"{plan.software.name} {plan.software.version}",
-            invariant=1,
-        )
 
-        def foot(canvas: Any, doc: Any) -> None:
-            _draw_foot(canvas, plan, doc.page, pages)
+def _numbered_canvas(plan: Plan) -> Any:
+    """Canvas class that writes the foot of every page at the end, when the number of pages is known."""
+    from reportlab.pdfgen.canvas import Canvas
 
-        width = document.width
-        story = [
-            *_first_page(plan, slices_png, scene_png, width),
-            PageBreak(),
-            *_second_page(plan, width),
-        ]
-        document.build(story, onFirstPage=foot, onLaterPages=foot)
-        story_pages = document.page
-        return buffer.getvalue()
+    class NumberedCanvas(Canvas):  # type: ignore[misc]  # reportlab has no types
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._pages: list[dict[str, Any]] = []
 
-    build(0)  # counts the pages
-    return build(story_pages)
+        def showPage(self) -> None:  # noqa: N802  (reportlab's name)
+            self._pages.append(dict(self.__dict__))
+            self._startPage()
+
+        def save(self) -> None:
+            pages = self._pages
+            for number, page in enumerate(pages, start=1):
+                self.__dict__.update(page)
+                _draw_foot(self, plan, number, len(pages))
+                super().showPage()
+            super().save()
+
+    return NumberedCanvas
 
 
 @functools.cache
@@ -132,16 +140,17 @@ def _first_page(plan: Plan, slices_png: bytes, scene_png: bytes | None, width: f
     if scene_png is None:
         parts.append(_text("No 3-D picture: no renderer could start on this machine (check no-renderer)."))
     else:
-        parts.append(_SceneOrNextPage(scene_png, _SMALLEST_SCENE_PT))
+        parts.append(_scene_beside(scene_png, _side_table(plan, _SIDE_WIDTH_PT), _SIDE_WIDTH_PT))
     return parts
 
 
 def _banner(plan: Plan, width: float) -> Any:
     from reportlab.lib.colors import HexColor
 
-    who = f"Patient {plan.patient.id or 'without ID'}, born {plan.patient.birth_date or 'unknown'}, sex {plan.patient.sex or 'unknown'}"
+    patient = plan.patient
+    who = f"Patient {patient.id or 'without ID'}, born {patient.birth_date or '–'}, sex {patient.sex or '–'}"
     rows = [
-        [_text(palette.VERDICT_WORDS[plan.verdict], 17, bold=True)],
+        [_text(palette.verdict_text(plan), 17, bold=True)],
         [
             _text(
                 f"{who}.  Plan of {tables.time_of(plan.created)}, image of {tables.time_of(plan.image.acquired_at)}.",
@@ -194,11 +203,12 @@ def _findings(plan: Plan, width: float) -> Any:
 def _check_table(checks: list[Any], width: float) -> Any:
     from reportlab.lib.colors import HexColor
 
-    rows, style = [], [("LINEBELOW", (0, 0), (-1, -1), 0.4, HexColor(_LINE_COLOUR))]
+    rows: list[list[Any]] = []
+    style: list[tuple[Any, ...]] = [("LINEBELOW", (0, 0), (-1, -1), 0.4, HexColor(_LINE_COLOUR))]
     for number, check in enumerate(checks):
         rows.append([_text(check.status.upper(), 8, bold=True), _text(check.id, 8, bold=True), _text(check.message, 8)])
         style.append(("BACKGROUND", (0, number), (0, number), HexColor(palette.VERDICT_COLOUR[check.status])))
-    return _table(rows, [36.0, 118.0, width - 154.0], style)
+    return _table(rows, [36.0, 142.0, width - 178.0], style)
 
 
 def _picture(png: bytes, width: float) -> Any:
@@ -209,24 +219,52 @@ def _picture(png: bytes, width: float) -> Any:
     return Image(io.BytesIO(png), width=width, height=width * down / across)
 
 
-def _SceneOrNextPage(png: bytes, smallest_pt: float) -> Any:  # noqa: N802  (makes a flowable, reads like one)
-    """The 3-D picture as large as the rest of the page allows; on a page of its own where that is too little."""
+def _scene_beside(png: bytes, side: Any, side_width: float) -> Any:
+    """The 3-D picture, as large as the rest of the page allows, with a table on its right.
+
+    Where less than ``_SMALLEST_SCENE_PT`` is left, both go to a page of their own.
+    """
     from reportlab.lib.utils import ImageReader
     from reportlab.platypus import Flowable
 
-    across, down = ImageReader(io.BytesIO(png)).getSize()
+    picture = ImageReader(io.BytesIO(png))
+    across, down = picture.getSize()
 
     class Scene(Flowable):  # type: ignore[misc]  # reportlab has no types
         def wrap(self, width: float, height: float) -> tuple[float, float]:
-            fitting = min(height - 1.0, width * down / across)
-            self._height = max(fitting, smallest_pt)
-            return width, self._height
+            _, needed = side.wrap(side_width, height)
+            fitting = min(height - 1.0, (width - side_width - 8.0) * down / across)
+            self.height = max(fitting, needed, _SMALLEST_SCENE_PT)
+            self.width = width
+            return width, self.height
 
         def draw(self) -> None:
-            wide = self._height * across / down
-            self.canv.drawImage(ImageReader(io.BytesIO(png)), 0, 0, width=wide, height=self._height)
+            wide = min(self.height * across / down, self.width - side_width - 8.0)
+            tall = wide * down / across
+            self.canv.drawImage(picture, 0, self.height - tall, width=wide, height=tall)
+            _, high = side.wrap(side_width, self.height)
+            side.drawOn(self.canv, wide + 8.0, self.height - high)
 
     return Scene()
+
+
+def _side_table(plan: Plan, width: float) -> Any:
+    """Isodose radii with the colours of the pictures, and the bands of uncertainty."""
+    from reportlab.lib.colors import HexColor
+
+    rows: list[list[Any]] = [["", _text("Isodoses, radius from the source centre", 7.5, bold=True)]]
+    style: list[tuple[Any, ...]] = [
+        ("LINEBELOW", (0, 0), (-1, -1), 0.4, HexColor(_LINE_COLOUR)),
+        ("TOPPADDING", (0, 0), (-1, -1), 2.5),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 3.5),
+    ]
+    for number, level in enumerate(palette.isodose_levels(plan), start=1):
+        radius = "outside the table" if level.radius_mm is None else f"{level.radius_mm:.1f} mm"
+        rows.append(["", _text(f"{radius}: {level.label}" + (f" ({level.role})" if level.role else ""), 8)])
+        style.append(("BACKGROUND", (0, number), (0, number), HexColor(level.colour)))
+    for name, value in tables.bands(plan):
+        rows.append(["", [_text(name, 7.5, bold=True), _text(value, 8)]])
+    return _table(rows, [10.0, width - 10.0], style)
 
 
 def _second_page(plan: Plan, width: float) -> list[Any]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _REACH_MM = 40.0  # a vertebra with its processes
 _STEP_MM = 0.25
 _CANAL_BLUR_VOXELS = 0.7  # takes the stairs off the mask; moves a wall of 6 mm radius by less than 0.1 voxel
-_SIZE_INCHES = (13.2, 6.55)
-_DOTS_PER_INCH = 150
+_SIZE_INCHES = (10.6, 5.5)  # printed 7 inches wide in the report: 9 points become 6
+_DOTS_PER_INCH = 185
 _BACKGROUND = "#0E151B"
 _OUTSIDE = "#2B3A47"
 _PALE = "#F2F5F7"
@@ -81,28 +81,34 @@ def draw_slices(plan: Plan, volume: Volume, canal_mask: npt.NDArray[np.uint8] | 
     InputError
         If ``window`` is no known name.
     """
+    if window not in WINDOWS:
+        raise InputError(f"window {window!r} is unknown; use one of: {', '.join(WINDOWS)}")
+    with _fixed_style():
+        buffer = io.BytesIO()
+        figure = make_figure(plan, volume, canal_mask, WINDOWS[window])
+        figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, facecolor=_BACKGROUND, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def make_figure(plan: Plan, volume: Volume, canal_mask: npt.NDArray[np.uint8] | None, window: Window) -> Figure:
+    """The figure that `draw_slices` writes; its three axes have mm from the source centre as their unit."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if window not in WINDOWS:
-        raise InputError(f"window {window!r} is unknown; use one of: {', '.join(WINDOWS)}")
     source = np.array(plan.needles[0].source_lps_mm)
     pictures = [_resample(plane, volume, source) for plane in PLANES]
-    shown = WINDOWS[window] if volume.hu_calibrated else _window_of(np.stack(pictures))
+    shown = window if volume.hu_calibrated else _window_of(pictures)
     canal = None if canal_mask is None else _smooth_canal(volume.grid, canal_mask, source)
-    with _fixed_style():
-        figure = Figure(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, facecolor=_BACKGROUND)
-        canvas = FigureCanvasAgg(figure)
-        for number, (plane, picture) in enumerate(zip(PLANES, pictures, strict=True)):
-            axes = figure.add_axes((0.012 + 0.3285 * number, 0.195, 0.319, 0.643))
-            _draw_picture(axes, picture, shown)
-            _draw_canal(axes, plane, canal, source)
-            draw_overlays(axes, plane, plan, _REACH_MM)
-            _draw_frame(axes, plane, source)
-        _draw_words(figure, plan, shown)
-        buffer = io.BytesIO()
-        canvas.print_png(buffer, metadata={"Software": None})
-    return buffer.getvalue()
+    figure = Figure(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, facecolor=_BACKGROUND)
+    FigureCanvasAgg(figure)
+    for number, (plane, picture) in enumerate(zip(PLANES, pictures, strict=True)):
+        axes = figure.add_axes((0.012 + 0.3285 * number, 0.21, 0.319, 0.617))
+        _draw_picture(axes, picture, shown)
+        _draw_canal(axes, plane, canal, source)
+        draw_overlays(axes, plane, plan, _REACH_MM)
+        _draw_frame(axes, plane, source)
+    _draw_words(figure, plan, shown)
+    return figure
 
 
 def _fixed_style() -> Any:
@@ -121,12 +127,12 @@ def _offsets() -> FloatArray:
 
 def _resample(plane: Plane, volume: Volume, source_lps_mm: FloatArray) -> FloatArray:
     """Image values on a plane, rows from the bottom up; NaN outside the image."""
-    return np.asarray(volume.sample(plane.points_lps_mm(source_lps_mm, _offsets())), dtype=np.float64)
+    return volume.sample(plane.points_lps_mm(source_lps_mm, _offsets())).astype(np.float64)
 
 
-def _window_of(values: FloatArray) -> Window:
+def _window_of(pictures: list[FloatArray]) -> Window:
     """Window for grey values: from air and soft tissue up to bone, metal's few brightest values left out."""
-    known = values[np.isfinite(values)]
+    known = np.concatenate([picture[np.isfinite(picture)] for picture in pictures])
     if known.size == 0:
         return Window(level=0.0, width=1.0, label="no image here")
     low, high = (float(v) for v in np.percentile(known, (2.0, 98.0)))
@@ -157,7 +163,7 @@ def _draw_picture(axes: Axes, picture: FloatArray, window: Window) -> None:
         interpolation="nearest",
     )
     if not np.isfinite(picture).all():
-        axes.text(0.0, -_REACH_MM + 8.0, "blue-grey: outside the image", color=_DIM, fontsize=7, ha="center")
+        axes.text(0.0, -_REACH_MM + 9.0, "blue-grey: outside the image", color=_DIM, fontsize=7, ha="center")
 
 
 def _draw_canal(axes: Axes, plane: Plane, canal: Volume | None, source_lps_mm: FloatArray) -> None:
@@ -198,9 +204,9 @@ def _draw_words(figure: Figure, plan: Plan, window: Window) -> None:
     figure.text(
         0.012,
         0.955,
-        palette.VERDICT_WORDS[plan.verdict],
+        palette.verdict_text(plan),
         color=palette.INK,
-        fontsize=15,
+        fontsize=12.5,
         fontweight="bold",
         va="center",
     )
@@ -211,7 +217,7 @@ def _draw_words(figure: Figure, plan: Plan, window: Window) -> None:
         f"canal at most {palette.computed_text(result.canal_max_gy, result.canal_max_gy_rbe)}   "
         f"(limit {palette.level_text(plan.prescription.limit_gy, rbe)})",
         color=palette.INK,
-        fontsize=11.5,
+        fontsize=9,
         ha="right",
         va="center",
     )
@@ -224,7 +230,7 @@ def _draw_words(figure: Figure, plan: Plan, window: Window) -> None:
         if plan.canal.method != "points"
         else (Line2D([], [], color=palette.CANAL_COLOUR, marker="x", linestyle=""), "canal points, given by hand")
     )
-    lines.append((Line2D([], [], color=_PALE, linewidth=1.6), "needle: shaft; dashed: seen from outside its plane"))
+    lines.append((Line2D([], [], color=_PALE, linewidth=1.6), "needle: shaft (dashed: outside this plane)"))
     lines.append((Line2D([], [], color=palette.TIP_LINE_COLOUR, linewidth=1.6), "needle: radiolucent tip"))
     lines.append(
         (
@@ -242,18 +248,18 @@ def _draw_words(figure: Figure, plan: Plan, window: Window) -> None:
         ncols=3,
         frameon=False,
         labelcolor=_PALE,
-        fontsize=9.5,
+        fontsize=8.5,
         handlelength=2.6,
         columnspacing=2.5,
     )
     software = f"{plan.software.name} {plan.software.version}"
-    figure.text(0.012, 0.018, f"{palette.INTENDED_USE_SHORT}  {software}", color=_DIM, fontsize=8.5, va="center")
+    figure.text(0.012, 0.018, f"{palette.INTENDED_USE_SHORT}  {software}", color=_DIM, fontsize=7.5, va="center")
     figure.text(
         0.988,
         0.018,
         f"{window.label}; planes through the source centre",
         color=_DIM,
-        fontsize=8.5,
+        fontsize=7.5,
         ha="right",
         va="center",
     )

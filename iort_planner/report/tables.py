@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from typing import TYPE_CHECKING
 
 from iort_planner.units import format_time
@@ -37,7 +36,7 @@ def headline(plan: Plan) -> list[tuple[str, str, str]]:
         ("Tip to canal", f"{canal.distance_from_tip_mm:.1f} mm", "from the outer distal end of the applicator"),
         (
             "Largest safe dwell time",
-            format_time(math.floor(result.max_safe_dwell_time_s)),
+            format_time(result.max_safe_dwell_time_s),
             f"canal then at its limit of {level_text(prescription.limit_gy, rbe)}",
         ),
         (f"Radius of {prescription.dose_gy:g} Gy", radius, f"{level.label}; from the source centre, transverse plane"),
@@ -49,6 +48,19 @@ def headline(plan: Plan) -> list[tuple[str, str, str]]:
             else "negative: the shaft stands in the canal",
         ),
         ("Applicator surface", surface_text(plan), "physical dose to water"),
+    ]
+
+
+def bands(plan: Plan) -> Rows:
+    """The k=2 bands and what they stand on, for the first page."""
+    bands_of, canal = plan.result.uncertainty, plan.canal
+    low, high = (dose_number(dose) for dose in bands_of.canal_dose_band_k2_gy)
+    shortest, longest = (format_time(time) for time in bands_of.dwell_time_band_k2_s)
+    return [
+        ("Canal dose, k=2 band", f"{low} to {high} Gy"),
+        ("Dwell time, k=2 band", f"{shortest} to {longest}"),
+        ("Radiolucent surface to canal", f"{canal.distance_from_surface_mm:.1f} mm"),
+        ("RBE", f"{plan.result.biology.rbe:g}"),
     ]
 
 
@@ -158,12 +170,12 @@ def _geometry(plan: Plan) -> Rows:
 def _source(plan: Plan) -> Rows:
     source, prescription = plan.source, plan.prescription
     cannula = "unknown" if source.cannula_outer_diameter_mm is None else f"{source.cannula_outer_diameter_mm:g} mm"
-    depth = "outside the table" if prescription.depth_mm is None else f"{prescription.depth_mm:.1f} mm"
-    from_source = (
-        "outside the table"
-        if prescription.depth_from_source_mm is None
-        else f"{prescription.depth_from_source_mm:.1f} mm"
-    )
+    radius = prescription.depth_from_source_mm
+    where = "a radius outside the table" if radius is None else f"{radius:.1f} mm from the source centre"
+    if prescription.depth_from == "canal-limit":
+        where += " (time set by the canal's limit)"
+    elif prescription.depth_mm is not None:
+        where += f" (asked for: {prescription.depth_mm:.1f} mm from the {prescription.depth_from})"
     return [
         (
             "depth-dose table",
@@ -188,8 +200,8 @@ def _source(plan: Plan) -> Rows:
         ("SHA-256 of the applicator", source.applicator_sha256),
         (
             "prescription",
-            f"{level_text(prescription.dose_gy, prescription.rbe)} at {depth} from {prescription.depth_from} "
-            f"(from the source centre {from_source}); canal limit {level_text(prescription.limit_gy, prescription.rbe)}",
+            f"{level_text(prescription.dose_gy, prescription.rbe)} at {where}; "
+            f"canal limit {level_text(prescription.limit_gy, prescription.rbe)}",
         ),
         ("RBE", f"{prescription.rbe:g}; {plan.result.biology.rbe_source}"),
     ]
@@ -204,7 +216,7 @@ def _dose(plan: Plan) -> Rows:
     rows += [
         (
             "largest safe dwell time",
-            f"{format_time(math.floor(result.max_safe_dwell_time_s))} ({result.max_safe_dwell_time_s:.1f} s)",
+            f"{format_time(result.max_safe_dwell_time_s)} ({result.max_safe_dwell_time_s:.1f} s)",
         ),
         ("canal, highest dose", computed_text(result.canal_max_gy, result.canal_max_gy_rbe)),
         (

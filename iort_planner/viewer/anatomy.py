@@ -39,16 +39,24 @@ class Bone:
     label: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rod:
+    """A needle as a rod from its tip outwards: LPS mm, unit axis towards the hub, mm."""
+
+    tip_lps_mm: FloatArray
+    axis_lps: FloatArray
+    radius_mm: float
+
+
 def bone_surface(
     volume: Volume,
     source_lps_mm: FloatArray,
-    shafts: Sequence[tuple[FloatArray, FloatArray]],
-    needle_radius_mm: float,
+    metal: Sequence[Rod],
     canal: Mesh | None,
 ) -> Bone | None:
     """Bone round the source without the needles' metal; None where the image holds none.
 
-    ``shafts`` are pairs of tip (LPS mm) and unit axis. The image is first resampled on axes parallel to the
+    The image is first resampled on axes parallel to the
     patient's, so that the surface is the same however the image was stored.
     """
     grid = _patient_grid(volume, source_lps_mm)
@@ -60,10 +68,11 @@ def bone_surface(
     low = float(values[inside].min())
     level, label = _bone_level(values[inside], hu_calibrated=volume.hu_calibrated)
     values[~inside] = low
-    for tip, axis in shafts:
-        along = np.clip((points - tip) @ axis, 0.0, None)
-        distance = np.linalg.norm(points - tip - along[..., None] * axis, axis=-1)
-        values[distance < needle_radius_mm + _METAL_MARGIN_MM] = low
+    for rod in metal:
+        offset = points - rod.tip_lps_mm
+        along = np.clip(offset @ rod.axis_lps, 0.0, None)
+        distance = np.linalg.norm(offset - along[..., None] * rod.axis_lps, axis=-1)
+        values[distance < rod.radius_mm + _METAL_MARGIN_MM] = low
     values = ndimage.gaussian_filter(values, 0.6)
     values = _without_specks(values, level, low, float(np.prod(grid.spacing_mm)))
     mesh = _contour(values, level, grid, ~_beyond_reach(points, source_lps_mm, canal))

@@ -25,11 +25,6 @@ TIP_LINE_COLOUR = "#56E0E8"
 CANNULA_COLOUR = "#5F6B78"
 INK = "#14202B"
 VERDICT_COLOUR = {"pass": "#009E73", "warn": "#E69F00", "fail": "#D55E00"}
-VERDICT_WORDS = {
-    "pass": "PASS: every check passed",
-    "warn": "WARN: checks warn, read them",
-    "fail": "FAIL: a safety check failed",
-}
 INTENDED_USE_SHORT = "Research and education; not a medical device; not for treating patients."
 
 
@@ -67,6 +62,20 @@ class IsodoseLevel:
         return f"{self.label}, {size}" + (f" ({self.role})" if self.role else "")
 
 
+def verdict_text(plan: Plan) -> str:
+    """The verdict in words: ``WARN: 2 checks warn``."""
+    fails, warns = (sum(check.status == status for check in plan.checks) for status in ("fail", "warn"))
+    if plan.verdict == "pass":
+        return f"PASS: all {len(plan.checks)} checks passed"
+    words = [
+        f"{count} check{'s' * (count != 1)} {verb}{'s' * (count == 1)}"
+        for count, verb in ((fails, "fail"), (warns, "warn"))
+    ]
+    return f"{plan.verdict.upper()}: " + ", ".join(
+        word for word, count in zip(words, (fails, warns), strict=True) if count
+    )
+
+
 def isodose_levels(plan: Plan) -> tuple[IsodoseLevel, ...]:
     """The isodoses of a plan from the highest dose down, with colours by their place beside the prescription."""
     prescription = plan.prescription
@@ -75,6 +84,7 @@ def isodose_levels(plan: Plan) -> tuple[IsodoseLevel, ...]:
     higher = [d for d in doses if d > prescription.dose_gy and not _same(d, prescription.dose_gy)]
     lower = [d for d in doses if d < prescription.dose_gy and not _same(d, prescription.dose_gy)]
     levels = []
+    dashes: tuple[float, ...]
     for dose in doses:
         if dose in higher:
             colour, dashes = _HIGHER_COLOURS[min(higher.index(dose), 1)], (6.0, 2.0)

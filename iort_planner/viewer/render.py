@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Bone of a fine scan may have millions of triangles; software rendering stays under a second below this.
 _MOST_TRIANGLES = 250_000
 # Layers of translucent surfaces sorted in each pixel: three isodoses, bone inside and outside, canal, tip, front and back.
-_PEELS = 16
+_PEELS = 10
 _PROBE_TIMEOUT_S = 60
 _PROBE = """
 from iort_planner.viewer.render import _plotter
@@ -46,7 +46,7 @@ def renderer_problem() -> str | None:
     """
     try:
         # the child runs this package's own code in this interpreter
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "-c", _PROBE],
             capture_output=True,
             timeout=_PROBE_TIMEOUT_S,
@@ -73,7 +73,7 @@ def screenshot(scene: Scene, path: Path, size: tuple[int, int] = (1200, 900)) ->
     """
     from PIL import Image
 
-    _require_renderer()
+    check_can_draw(window=False)
     with whole_file(path) as partial:
         Image.fromarray(draw(scene, size)).save(partial, format="PNG", optimize=False)
 
@@ -98,16 +98,24 @@ def show(scene: Scene, size: tuple[int, int] = (1200, 900)) -> None:
     RendererError
         If there is no display, no renderer can start, or VTK reports an error.
     """
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise RendererError("no display for a window here; give --screenshot FILE.png for a picture without one")
-    _require_renderer()
+    check_can_draw(window=True)
     with _vtk_errors():
         plotter = _plotter(size, off_screen=False)
         _populate(plotter, scene, size)
         plotter.show(title="iort-planner")
 
 
-def _require_renderer() -> None:
+def check_can_draw(*, window: bool) -> None:
+    """Stop early where a window, or any picture at all, cannot be made on this machine.
+
+    Raises
+    ------
+    RendererError
+        With the remedy.
+    """
+    no_display = not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    if window and sys.platform.startswith("linux") and no_display:
+        raise RendererError("no display for a window here; give --screenshot FILE.png for a picture without one")
     problem = renderer_problem()
     if problem is not None:
         raise RendererError(problem)
@@ -166,7 +174,7 @@ def _populate(plotter: Any, scene: Scene, size: tuple[int, int]) -> None:
 def _add_surface(plotter: Any, surface: Surface) -> None:
     import pyvista
 
-    mesh = pyvista.PolyData.from_regular_faces(surface.mesh.vertices_lps_mm, surface.mesh.faces)
+    mesh = pyvista.PolyData.from_regular_faces(surface.mesh.vertices_lps_mm, surface.mesh.faces.astype(int))
     if mesh.n_cells > _MOST_TRIANGLES:
         mesh = mesh.decimate(1.0 - _MOST_TRIANGLES / mesh.n_cells)
     if surface.kind == "isodose":  # the pure colour at the edge: nested translucent balls blend to others

@@ -11,20 +11,21 @@ import numpy.typing as npt
 
 from iort_planner.units import FloatArray, format_time
 from iort_planner.viewer import palette
-from iort_planner.viewer.anatomy import bone_surface, canal_surface
+from iort_planner.viewer.anatomy import Rod, bone_surface, canal_surface
 from iort_planner.viewer.meshes import Mesh, needle_mesh, sphere_mesh, tube_mesh
 
 if TYPE_CHECKING:
     from iort_planner.imaging.volume import Volume
     from iort_planner.planning.plan import Plan, PlanNeedle
 
-# The camera: own choices, tried on the reference phantom and on a real lower-thoracic scan. From the needle's
-# side, far enough round from behind that shaft, source and canal do not hide each other.
-_CAMERA_AZIMUTH_DEG = 68.0
-_CAMERA_ELEVATION_DEG = 35.0
+# The camera: own choices, tried on the phantoms and on a real lower-thoracic scan. From the needle's side, round
+# from behind and a little from above; of these directions the one in which the needle hides the canal least.
+_CAMERA_AZIMUTHS_DEG = (68.0, 60.0, 76.0, 52.0)
+_CAMERA_ELEVATIONS_DEG = (35.0, 28.0, 42.0, 20.0, 50.0)
 _CAMERA_DISTANCE_MM = 300.0
 _CAMERA_VIEW_ANGLE_DEG = 16.0
 _CAMERA_SHIFT_MM = 12.0
+_CLEAR_MM = 6.0  # the nearest canal point is free when it is seen this far from the needle's middle line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -128,9 +129,9 @@ def build_scene(plan: Plan, volume: Volume, canal_mask: npt.NDArray[np.uint8] | 
     surfaces, notes = [], []
     needle = plan.needles[0]
     source = np.array(needle.source_lps_mm)
-    shafts = [(np.array(n.tip_lps_mm), np.array(n.axis_lps)) for n in plan.needles]
+    metal = [_metal(plan, each) for each in plan.needles]
     canal = canal_surface(volume.grid, canal_mask, source) if canal_mask is not None else None
-    bone = bone_surface(volume, source, shafts, plan.source.outer_diameter_mm / 2.0, canal)
+    bone = bone_surface(volume, source, metal, canal)
     if bone is None:
         notes.append("no bone surface at this level: not drawn")
     else:
@@ -161,6 +162,12 @@ def build_scene(plan: Plan, volume: Volume, canal_mask: npt.NDArray[np.uint8] | 
         notes=tuple(notes),
         footer=f"{palette.INTENDED_USE_SHORT}  {plan.software.name} {plan.software.version}",
     )
+
+
+def _metal(plan: Plan, needle: PlanNeedle) -> Rod:
+    """What of the image is needle or cannula and therefore no bone."""
+    widest = max(plan.source.outer_diameter_mm, plan.source.cannula_outer_diameter_mm or 0.0)
+    return Rod(tip_lps_mm=np.array(needle.tip_lps_mm), axis_lps=np.array(needle.axis_lps), radius_mm=widest / 2.0)
 
 
 def _needle_surfaces(plan: Plan, needle: PlanNeedle, *, labelled: bool) -> list[Surface]:
@@ -220,22 +227,19 @@ def _markers(plan: Plan) -> list[Surface]:
 def _title(plan: Plan) -> tuple[str, ...]:
     result, limit = plan.result, palette.level_text(plan.prescription.limit_gy, plan.prescription.rbe)
     return (
-        palette.VERDICT_WORDS[plan.verdict],
+        palette.verdict_text(plan),
         f"dwell time {format_time(result.dwell_time_s)}",
         f"canal at most {palette.computed_text(result.canal_max_gy, result.canal_max_gy_rbe)}  (limit {limit})",
     )
 
 
 def _camera(source_lps_mm: FloatArray, axis_lps: FloatArray, nearest_lps_mm: FloatArray) -> Camera:
-    """From behind, on the side the needle comes from, a little from above; superior is up."""
+    """From behind, on the side the needle comes from, from above; superior is up."""
     side = 1.0 if axis_lps[0] >= 0.0 else -1.0  # +x is the patient's left
-    azimuth, elevation = math.radians(_CAMERA_AZIMUTH_DEG), math.radians(_CAMERA_ELEVATION_DEG)
-    direction = np.array(
-        [
-            side * math.sin(azimuth) * math.cos(elevation),
-            math.cos(azimuth) * math.cos(elevation),
-            math.sin(elevation),
-        ]
+    directions = [_direction(side, azimuth, up) for azimuth in _CAMERA_AZIMUTHS_DEG for up in _CAMERA_ELEVATIONS_DEG]
+    # the first is the best looking: others win only where they show more of the way to the canal
+    direction = max(
+        directions, key=lambda d: round(min(_seen_apart_mm(nearest_lps_mm - source_lps_mm, axis_lps, d), _CLEAR_MM), 1)
     )
     # Between source and canal, a little towards the hub so that the needle's way in is seen; then the view is
     # moved so that this point stands to the right of the middle, clear of the legend.
@@ -248,3 +252,21 @@ def _camera(source_lps_mm: FloatArray, axis_lps: FloatArray, nearest_lps_mm: Flo
         up_lps=np.array([0.0, 0.0, 1.0]),
         view_angle_deg=_CAMERA_VIEW_ANGLE_DEG,
     )
+
+
+def _direction(side: float, azimuth_deg: float, elevation_deg: float) -> FloatArray:
+    """Unit vector towards the camera: from posterior round to the side, then up."""
+    azimuth, elevation = math.radians(azimuth_deg), math.radians(elevation_deg)
+    across = np.array([side * math.sin(azimuth), math.cos(azimuth), 0.0])
+    result: FloatArray = math.cos(elevation) * across + math.sin(elevation) * np.array([0.0, 0.0, 1.0])
+    return result
+
+
+def _seen_apart_mm(offset_mm: FloatArray, axis_lps: FloatArray, direction_lps: FloatArray) -> float:
+    """How far from the needle's middle line a point is seen that lies ``offset_mm`` from the source."""
+    line = axis_lps - (axis_lps @ direction_lps) * direction_lps
+    point = offset_mm - (offset_mm @ direction_lps) * direction_lps
+    length = float(np.linalg.norm(line))
+    if length < 1e-6:
+        return float(np.linalg.norm(point))
+    return float(np.linalg.norm(np.cross(point, line / length)))
