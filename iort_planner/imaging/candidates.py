@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydicom.uid import UID
-
 from iort_planner.imaging.geometry_checks import (
     PATIENT_POSITIONS,
     Problem,
@@ -16,7 +14,7 @@ from iort_planner.imaging.geometry_checks import (
     stack_slices,
 )
 from iort_planner.imaging.headers import SliceHeader
-from iort_planner.imaging.pixels import CT_IMAGE_STORAGE, HuAnswer, hu_from_header, unsupported_pixels
+from iort_planner.imaging.pixels import CT_IMAGE_STORAGE, HuAnswer, hu_from_header, uid_name, unsupported_pixels
 
 # SOP classes that hold an image of the patient in space, and what to call them; only the first is read so far.
 _KINDS = {
@@ -65,7 +63,7 @@ def make_candidate(headers: Sequence[SliceHeader], notes: Sequence[Problem]) -> 
     kind, name = _KINDS.get(headers[0].sop_class_uid, ("other", ""))
     problems = list(notes)
     if kind != "ct":
-        what = name or UID(headers[0].sop_class_uid).name or "an image without SOP class"
+        what = name or uid_name(headers[0].sop_class_uid) or "an image without SOP class"
         text = f"{what} is not supported{' yet' if name else ''}; give a CT series of single slices"
         problems.append(Problem(id="not-supported", status="fail", message=text))
         return Candidate(headers=tuple(headers), kind=kind, stack=None, problems=tuple(problems))

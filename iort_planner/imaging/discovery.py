@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iort_planner.errors import ImageError
-from iort_planner.imaging.headers import NotAnImageError, SliceHeader, quiet_pydicom, read_header
+from iort_planner.imaging.headers import NotAnImageError, SliceHeader, printable, quiet_pydicom, read_header
 
 _MOST_LISTED = 8
 
@@ -69,7 +69,7 @@ def find_images(path: Path) -> Findings:
 def _files(path: Path) -> list[tuple[Path, str]]:
     """Files under ``path`` with their names relative to it, in a fixed order."""
     if path.is_file():
-        return [(path, path.name)]
+        return [(path, printable(path.name))]
     if not path.exists():
         raise ImageError(f"no such file or folder: {path}; check the path")
     found = []
@@ -78,7 +78,7 @@ def _files(path: Path) -> list[tuple[Path, str]]:
         found += [Path(folder) / name for name in sorted(names)]
     if not found:
         raise ImageError(f"the folder {path} is empty; give the folder with the DICOM slices")
-    return [(file, file.relative_to(path).as_posix()) for file in found]
+    return [(file, printable(file.relative_to(path).as_posix())) for file in found]
 
 
 def _no_image(path: Path, ignored: dict[str, int]) -> str:

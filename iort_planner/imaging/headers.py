@@ -18,7 +18,7 @@ from typing import BinaryIO, Literal
 import pydicom
 from pydicom import config
 from pydicom.dataset import FileDataset
-from pydicom.uid import UID
+from pydicom.multival import MultiValue
 
 from iort_planner.imaging.geometry_checks import Problem, SlicePlane
 from iort_planner.imaging.pixels import (
@@ -28,6 +28,7 @@ from iort_planner.imaging.pixels import (
     PixelLayout,
     Rescale,
     StoredSlice,
+    uid_name,
 )
 from iort_planner.imaging.timestamps import iso_combined, iso_date, iso_datetime
 
@@ -100,6 +101,12 @@ class SliceHeader:
         )
 
 
+def printable(text: str) -> str:
+    """Text from a file or a file's name for messages of one line: control characters become ``?``."""
+    text = text.strip()
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
     """Keep pydicom from writing warnings about odd values; they are judged here instead."""
@@ -139,12 +146,12 @@ def read_header(path: Path, name: str) -> SliceHeader:
 def _header(path: Path, name: str, dataset: FileDataset, file: BinaryIO) -> SliceHeader:
     tags = _Tags(dataset, name)
     meta = dataset.file_meta
-    syntax = str(meta.get("TransferSyntaxUID", ""))
+    syntax = printable(str(meta.get("TransferSyntaxUID", "")))
     # Some exports leave the SOP class empty in the data set and fill it only in the file's meta header.
-    sop_class = tags.text(_SOP_CLASS) or str(meta.get("MediaStorageSOPClassUID", ""))
+    sop_class = tags.text(_SOP_CLASS) or printable(str(meta.get("MediaStorageSOPClassUID", "")))
     rows, columns = tags.whole(_ROWS), tags.whole(_COLUMNS)
     if rows is None and columns is None:
-        kind = UID(sop_class).name if sop_class else ""
+        kind = uid_name(sop_class)
         if not kind or "Image Storage" in kind:  # cut off in its header, as a rule
             raise NotAnImageError(f"{kind or 'DICOM file'} without an image", damaged=True)
         raise NotAnImageError(kind)
@@ -222,8 +229,8 @@ class _Tags:
         raw = self._bytes(tag)
         if not raw.isascii() or b"\x1b" in raw:
             value = self._dataset[tag].value  # pydicom knows the character sets
-            return ("\\".join(map(str, value)) if isinstance(value, list) else str(value)).strip()
-        return raw.decode("ascii").strip(" \0\r\n\t")
+            return printable("\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value))
+        return printable(raw.decode("ascii").strip("\0"))
 
     def whole(self, tag: int, *, signed: bool = False) -> int | None:
         """A US or SS value."""

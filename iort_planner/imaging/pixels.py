@@ -95,7 +95,8 @@ class HuAnswer:
 def unsupported_pixels(layout: PixelLayout) -> str | None:
     """Why these pixels cannot be read, by name; None if they can."""
     if layout.transfer_syntax_uid not in NATIVE_SYNTAXES:
-        return f"{_syntax_name(layout.transfer_syntax_uid)} is not supported yet; store the series uncompressed"
+        name = uid_name(layout.transfer_syntax_uid) or "no transfer syntax"
+        return f"{name} is not supported yet; store the series uncompressed"
     if layout.photometric != "MONOCHROME2":
         return f"photometric interpretation {layout.photometric or 'none'} is not supported; MONOCHROME2 is"
     if layout.samples_per_pixel != 1:
@@ -269,8 +270,9 @@ def hu_from_content(values: VoxelArray) -> HuAnswer:
     return HuAnswer(calibrated=True, reason="")
 
 
-def _syntax_name(uid: str) -> str:
+def uid_name(uid: str) -> str:
+    """Name of a DICOM UID, the UID itself if it has none; empty for an empty one."""
+    from pydicom import config
     from pydicom.uid import UID
 
-    name = UID(uid).name if uid else "no transfer syntax"
-    return f"transfer syntax {name}" if name == uid else name
+    return str(UID(uid, validation_mode=config.IGNORE).name) if uid else ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import struct
 import tempfile
 import zlib
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from iort_planner.errors import ImageError
+from iort_planner.imaging.nifti_head import check_head, check_length, is_nifti
+from iort_planner.imaging.pixels import uid_name
 from iort_planner.imaging.volume import ImageGrid, VoxelArray
 
 # Nothing bigger is unpacked: 2**31 voxels are a 1000 x 1000 x 2000 image. Our own choice.
 MAX_VOXELS = 2**31
-# qform and sform may differ by rounding to float32. Our own choice, far below a voxel.
-_AFFINE_TOLERANCE_MM = 0.05
 _MOST_LISTED = 12
 # The three spaces in patient axes that NRRD knows, in long and short form.
 _NRRD_SPACES = frozenset(
@@ -56,7 +55,7 @@ class LabelMap:
 
 
 def read_label_map(path: Path, volume_grid: ImageGrid, roi: str | None = None) -> LabelMap:
-    """Read one label of a NIfTI, NRRD or MetaImage label map onto the image's grid.
+    """Read one label of a NIfTI or NRRD label map onto the image's grid.
 
     Parameters
     ----------
@@ -106,90 +105,40 @@ def _suffix(path: Path) -> str:
         if head[:2] == b"\x1f\x8b":
             with gzip.open(path) as file:
                 inner = file.read(4096)
-            if _is_nifti(inner):
-                _check_nifti(inner, path)
+            if is_nifti(inner):
+                check_head(inner, path)
                 return ".nii.gz"
-            raise ImageError(f"{path} is a gzip file without NIfTI inside; give a NIfTI, NRRD or MetaImage label map")
+            raise ImageError(f"{path} is a gzip file without NIfTI inside; give a NIfTI or NRRD label map")
     except FileNotFoundError as error:
         raise ImageError(f"no such file: {path}; check the path") from error
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"cannot read {path}: {reason}; check the file") from error
-    if _is_nifti(head):
-        _check_nifti(head, path)
+    if is_nifti(head):
+        check_head(head, path)
         return ".nii"
     if head.startswith(b"NRRD"):
         _check_nrrd(head, path)
         return ".nhdr" if path.suffix.lower() == ".nhdr" else ".nrrd"
-    if b"ElementDataFile" in head and head.lstrip().startswith((b"ObjectType", b"NDims", b"Comment")):
-        return ".mhd" if path.suffix.lower() == ".mhd" else ".mha"
+    if b"ElementDataFile" in head:
+        # ITK's MetaImage reader overwrote memory and ended the process on damaged heads (ITK 5.4, our own trial).
+        raise ImageError(f"{path} is MetaImage, which is not supported; store it as NIfTI or NRRD")
     if head[128:132] == b"DICM":
         raise ImageError(f"{path} is {_dicom_kind(path)}, which is not supported yet; give a NIfTI or NRRD label map")
-    raise ImageError(f"{path} is no label map; give a NIfTI, NRRD or MetaImage file")
+    raise ImageError(f"{path} is no label map; give a NIfTI or NRRD file")
 
 
 def _dicom_kind(path: Path) -> str:
     from pydicom import dcmread
-    from pydicom.uid import UID
 
     from iort_planner.imaging.headers import quiet_pydicom
 
     with quiet_pydicom():
         try:
             meta = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).file_meta
-            return f"a DICOM file ({UID(str(meta.get('MediaStorageSOPClassUID', ''))).name})"
+            return f"a DICOM file ({uid_name(str(meta.get('MediaStorageSOPClassUID', '')))})"
         except Exception:  # noqa: BLE001 - pydicom raises many kinds on damaged files; all end in one refusal
             return "a damaged DICOM file"
-
-
-def _is_nifti(head: bytes) -> bool:
-    return (head[344:348] == b"n+1\0" and 348 in struct.unpack("<i", head[:4]) + struct.unpack(">i", head[:4])) or (
-        head[4:8] == b"n+2\0"
-    )
-
-
-def _check_nifti(head: bytes, path: Path) -> None:
-    """NIfTI says its position in up to two ways (qform, sform): at least one must be there, and both agree."""
-    if head[4:8] == b"n+2\0":
-        raise ImageError(f"{path} is NIfTI-2, which is not supported; store it as NIfTI-1 or NRRD")
-    order = "<" if struct.unpack("<i", head[:4])[0] == 348 else ">"
-    qform_code, sform_code = struct.unpack(f"{order}2h", head[252:256])
-    if qform_code <= 0 and sform_code <= 0:
-        raise ImageError(
-            f"{path} says no position in the patient (qform and sform codes are 0); save it with its image's geometry"
-        )
-    if qform_code <= 0 or sform_code <= 0:
-        return
-    size = struct.unpack(f"{order}8h", head[40:56])
-    corners = np.array([(a, b, c, 1) for a in (0, size[1]) for b in (0, size[2]) for c in (0, size[3])], dtype=float)
-    with np.errstate(all="ignore"):  # rubbish in the head ends as NaN, which is refused
-        apart = float(np.max(np.linalg.norm(corners @ (_sform(head, order) - _qform(head, order)).T, axis=1)))
-    if not apart <= _AFFINE_TOLERANCE_MM:
-        raise ImageError(
-            f"{path} says two positions in the patient that differ by {apart:.2f} mm (qform and sform), limit "
-            f"{_AFFINE_TOLERANCE_MM:g} mm; save it again with one geometry"
-        )
-
-
-def _sform(head: bytes, order: str) -> npt.NDArray[np.float64]:
-    """Voxel index to RAS mm, (3, 4), as the sform has it."""
-    return np.array(struct.unpack(f"{order}12f", head[280:328]), dtype=np.float64).reshape(3, 4)
-
-
-def _qform(head: bytes, order: str) -> npt.NDArray[np.float64]:
-    """Voxel index to RAS mm, (3, 4), as the qform has it: unit quaternion, spacings, handedness, offset."""
-    spacing = np.array(struct.unpack(f"{order}8f", head[76:108]))
-    b, c, d, *offset = struct.unpack(f"{order}6f", head[256:280])
-    a = np.sqrt(max(0.0, 1.0 - (b * b + c * c + d * d)))
-    rotation = np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-        ]
-    )
-    steps = spacing[1:4] * (1, 1, -1 if spacing[0] < 0 else 1)
-    return np.column_stack([rotation * steps, offset])
 
 
 def _check_nrrd(head: bytes, path: Path) -> None:
@@ -212,7 +161,7 @@ def _read(path: Path, suffix: str) -> tuple[VoxelArray, ImageGrid]:
         # SimpleITK chooses its reader by the name's ending, so give the content the ending it calls for.
         if suffix != ".nii.gz" and path.name.lower().endswith(suffix):
             if suffix == ".nii":
-                _check_nifti_length(path)
+                check_length(path)
             image = _execute(path)
         else:
             with tempfile.TemporaryDirectory(prefix="iort-label-") as folder:
@@ -222,7 +171,7 @@ def _read(path: Path, suffix: str) -> tuple[VoxelArray, ImageGrid]:
                 else:
                     plain.write_bytes(path.read_bytes())
                 if plain.suffix == ".nii":
-                    _check_nifti_length(plain)
+                    check_length(plain)
                 image = _execute(plain)
     except ImageError:
         raise
@@ -243,25 +192,12 @@ def _read(path: Path, suffix: str) -> tuple[VoxelArray, ImageGrid]:
     )
     labels: VoxelArray = SimpleITK.GetArrayFromImage(image)
     if labels.dtype.kind == "f":
-        if not np.all(np.isfinite(labels)) or np.any(labels != np.rint(labels)):
+        if not np.all(np.abs(labels) < 2**31) or np.any(labels != np.rint(labels)):  # NaN is refused too
             raise ImageError(
                 f"{path} holds values that are not whole numbers: no label map; give one number a structure"
             )
         labels = labels.astype(np.int64)
     return labels, grid
-
-
-def _check_nifti_length(path: Path) -> None:
-    """SimpleITK reads the missing part of a cut-off NIfTI file as 0 without a word."""
-    with path.open("rb") as file:
-        head = file.read(352)
-    order = "<" if struct.unpack("<i", head[:4])[0] == 348 else ">"
-    dimensions, *size = struct.unpack(f"{order}8h", head[40:56])
-    (bits,) = struct.unpack(f"{order}h", head[72:74])
-    (offset,) = struct.unpack(f"{order}f", head[108:112])
-    needed = int(offset) + math.prod(max(1, n) for n in size[: max(0, min(7, dimensions))]) * bits // 8
-    if path.stat().st_size < needed:
-        raise OSError(f"it has {path.stat().st_size} bytes where {needed} are needed, it is cut off")
 
 
 def _unpack(path: Path, plain: Path) -> None:
