@@ -282,5 +282,5 @@ def _report(candidate: Candidate, progress: Progress | None) -> SeriesReport:
 
 
 def _spacing(spacing_mm: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[float, float, float]:
-    i, j, k = (round(float(v), 6) for v in spacing_mm)
+    i, j, k = (round(float(v), 9) for v in spacing_mm)
     return (i, j, k)
