@@ -110,8 +110,7 @@ def plan_into(
     table, applicator = read_table(request.source), read_applicator(request.applicator)
     step("scan")
     image = load_series(request.path, request.series)
-    if shown_path is not None:
-        image = replace(image, path=str(shown_path))
+    image = replace(image, path=str((shown_path or request.path).absolute()))  # 'view' must find it from anywhere
     step("needle")
     needle = _needle(request, image.volume, applicator)
     step("canal")

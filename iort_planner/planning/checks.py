@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iort_planner.imaging.geometry_checks import (
+    COARSE_FAIL_MM,
+    COARSE_WARN_MM,
+    coarse_status,
+    patient_position_known,
+)
 from iort_planner.planning.plan import Check
 
 if TYPE_CHECKING:
@@ -21,7 +27,6 @@ if TYPE_CHECKING:
 
 EQUAL_TO_LIMIT = 1e-9  # interface.md: equal to the limit within 1e-9 is not over it
 BEND_WARN_MM, BEND_FAIL_MM = 1.0, 3.0  # interface.md
-COARSE_WARN_MM, COARSE_FAIL_MM = 1.25, 3.0  # interface.md
 USUAL_TIME_S = (60.0, 600.0)  # interface.md: 1-10 min; the clinical series report 2-6
 MAX_AGE = dt.timedelta(days=1)  # interface.md
 # Our own: the error bounds a silent failure is defined by (issue 3: 1.5 mm tip, 2 mm distance), as k=1 values.
@@ -173,12 +178,12 @@ def _image_checks(e: Evidence) -> Iterator[Check]:
     coarsest = max(plan.image.spacing_mm)
     yield Check(
         id="scan-coarse",
-        status="fail" if coarsest > COARSE_FAIL_MM else "warn" if coarsest > COARSE_WARN_MM else "pass",
+        status=coarse_status(coarsest),
         message=f"voxels {' x '.join(f'{s:g}' for s in plan.image.spacing_mm)} mm; warns over {COARSE_WARN_MM:g}, "
         f"fails over {COARSE_FAIL_MM:g} mm",
     )
     yield _age_check(plan.image.acquired_at, dt.datetime.fromisoformat(plan.created))
-    known = bool(plan.image.patient_position)
+    known = patient_position_known(plan.image.patient_position)
     yield Check(
         id="patient-position-unknown",
         status="pass" if known else "warn",

@@ -108,7 +108,9 @@ def _doses(
     canal_dose = limit if prescription.depth_mm is None else dose_at(table, time, canal_distance)
     surface_mm, first_mm = applicator.outer_radius_mm, table.range_mm[0]
     surface = dose_at(table, time, Quantity(surface_mm, "mm")) if surface_mm >= first_mm else None
-    levels = {f"{gy:g}": gy for gy in (prescription.dose_gy, prescription.dose_gy / 2, prescription.limit_gy)}
+    prescribed = prescription.dose_gy
+    # Twice the dose as well: the tumour's hot part, and a third surface where prescription and limit are one.
+    levels = {f"{gy:g}": gy for gy in (prescribed, prescribed / 2, prescription.limit_gy, 2 * prescribed)}
     uncertainty = _uncertainty(table, needle, canal, distances, canal_dose, time)
     asked = p.PlanPrescription(
         dose_gy=prescription.dose_gy,

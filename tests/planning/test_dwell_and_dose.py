@@ -80,7 +80,7 @@ def test_without_a_depth_the_canal_limit_sets_the_time() -> None:
     assert plan.result.canal_max_gy == 6.0
     assert plan.result.isodose_radius_mm["6"] == pytest.approx(11.0, abs=1e-9)
     assert plan.prescription.depth_from_source_mm == plan.result.isodose_radius_mm["8"]
-    assert set(plan.result.isodose_radius_mm) == {"8", "4", "6"}
+    assert set(plan.result.isodose_radius_mm) == {"8", "4", "6", "16"}
 
 
 def test_radius_and_time_agree_with_the_table_to_0_01_mm_and_0_1_percent() -> None:
