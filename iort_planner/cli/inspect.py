@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iort_planner.cli import options
+
 if TYPE_CHECKING:
     from iort_planner.imaging.series import SeriesReport
 
 SCHEMA = "iort-planner/inspect/1"
 
 
-def add_subparser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_subparser(subparsers: options.Subparsers) -> None:
     parser = subparsers.add_parser(
         "inspect",
         help="list the image series under a folder, their geometry and every problem",
@@ -22,7 +24,7 @@ def add_subparser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser
         "Exit status: 0 one can be planned, 1 none can, 2 there is no image.",
     )
     parser.add_argument("input", type=Path, metavar="INPUT", help="DICOM folder (searched with its subfolders) or file")
-    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else on stdout")
+    options.add_output_options(parser)
     parser.set_defaults(func=run)
 
 

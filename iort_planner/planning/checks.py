@@ -48,12 +48,15 @@ class Evidence:
 
 def run_checks(evidence: Evidence) -> tuple[Check, ...]:
     """All checks that exist, in the order a physicist reads them; each appears once, passed ones too."""
-    return (
+    checks = (
         *_dose_checks(evidence),
         *_source_checks(evidence),
         *_geometry_checks(evidence),
         *_image_checks(evidence),
     )
+    known = {check.id for check in checks}
+    found = (p for p in evidence.image.problems if p.id not in known)
+    return (*checks, *(Check(id=p.id, status=p.status, message=p.message) for p in found))
 
 
 def _dose_checks(e: Evidence) -> Iterator[Check]:

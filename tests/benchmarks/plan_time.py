@@ -68,7 +68,9 @@ def main() -> int:
         if scan is None:
             command = [sys.executable, "-c", "from iort_planner.cli.main import entry_point; entry_point()"]
             spec = Path(__file__).parent / "large.toml"
-            subprocess.run([*command, "phantom", spec, "--out", work / "phantom", "--quiet"], check=True, stdout=sys.stderr)
+            subprocess.run(
+                [*command, "phantom", spec, "--out", work / "phantom", "--quiet"], check=True, stdout=sys.stderr
+            )
             scan = work / "phantom" / "scan"
         reads, inside, whole, size, steps = [], [], [], "", ""
         for n in range(args.repeats):

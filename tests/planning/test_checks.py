@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from iort_planner.geometry.needle import Confidence
+from iort_planner.imaging.geometry_checks import Problem
 from iort_planner.planning.plan import Check, Plan
 from iort_planner.planning.second_check import recomputed_rate_gy_per_min, second_check
 from iort_planner.units import Quantity
@@ -97,6 +98,15 @@ def test_the_surface_dose_is_told_when_the_table_reaches_it() -> None:
     assert plan.verdict == "pass"
     rate = float(CLINICAL.dose_rate_at(Quantity(3.5, "mm")).to("Gy/s").magnitude)
     assert plan.result.applicator_surface_gy == pytest.approx(rate * plan.result.dwell_time_s)
+
+
+def test_findings_on_the_scans_files_are_carried_into_the_plan_once() -> None:
+    found = Problem(id="padding-above-air", status="warn", message="padding of 0 lies above air")
+    coarse = Problem(id="scan-coarse", status="warn", message="said by the loader as well")
+    plan = good(scan=cases.image(spacing_mm=1.3, problems=(found, coarse)))
+
+    assert status(plan, "padding-above-air") == "warn"
+    assert status(plan, "scan-coarse") == "warn"
 
 
 def test_a_dose_equal_to_the_limit_is_not_over_it() -> None:
