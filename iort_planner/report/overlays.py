@@ -30,7 +30,7 @@ _WORD = {
 _IN_PLANE_MM = 1.0  # a point nearer to the plane than a usual slice is thick is drawn as lying in it
 
 
-_LABEL_X_MM = 12.0  # leaves room for "12.5 Gy | 16.2 Gy(RBE)" up to the edge
+_LABEL_X_MM = 7.5  # leaves room for "11.25 Gy | 28.1 Gy(RBE)" up to the edge
 
 
 def draw_overlays(axes: Axes, plane: Plane, plan: Plan, reach_mm: float) -> None:
@@ -134,7 +134,7 @@ def _draw_isodoses(axes: Axes, plane: Plane, plan: Plan, reach_mm: float) -> Non
             label[1],
             level.label,
             color=level.colour,
-            fontsize=8,
+            fontsize=7.5,
             ha="left" if side > 0 else "right",
             va="center",
             zorder=10,
@@ -190,7 +190,7 @@ def _draw_distance(axes: Axes, plane: Plane, plan: Plan, source_lps_mm: FloatArr
     if not in_plane:
         axes.text(
             reach_mm - 1.2,
-            -reach_mm + 5.0,
+            -reach_mm + 6.0,
             f"nearest canal point {abs(out):.1f} mm {_WORD[plane.side_of(offset)]} plane",
             color=_NOTE,
             fontsize=7.5,

@@ -121,7 +121,7 @@ def _table(rows: list[list[Any]], widths: list[float], style: list[tuple[Any, ..
         ("TOPPADDING", (0, 0), (-1, -1), 1.6),
         ("BOTTOMPADDING", (0, 0), (-1, -1), 2.2),
     ]
-    return Table(rows, colWidths=widths, style=[*usual, *style], hAlign="LEFT")
+    return Table(rows, colWidths=widths, style=[*usual, *style], hAlign="LEFT", splitInRow=1)
 
 
 def _first_page(plan: Plan, slices_png: bytes, scene_png: bytes | None, width: float) -> list[Any]:

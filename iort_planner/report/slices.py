@@ -120,9 +120,7 @@ def _fixed_style() -> Any:
 
 
 def _offsets() -> FloatArray:
-    count = round(_REACH_MM / _STEP_MM)
-    result: FloatArray = np.arange(-count, count + 1) * _STEP_MM
-    return result
+    return np.linspace(-_REACH_MM, _REACH_MM, 2 * round(_REACH_MM / _STEP_MM) + 1)
 
 
 def _resample(plane: Plane, volume: Volume, source_lps_mm: FloatArray) -> FloatArray:
@@ -163,7 +161,7 @@ def _draw_picture(axes: Axes, picture: FloatArray, window: Window) -> None:
         interpolation="nearest",
     )
     if not np.isfinite(picture).all():
-        axes.text(0.0, -_REACH_MM + 9.0, "blue-grey: outside the image", color=_DIM, fontsize=7, ha="center")
+        axes.text(0.0, -_REACH_MM + 10.0, "blue-grey: outside the image", color=_DIM, fontsize=7, ha="center")
 
 
 def _draw_canal(axes: Axes, plane: Plane, canal: Volume | None, source_lps_mm: FloatArray) -> None:

@@ -24,7 +24,8 @@ TIP_COLOUR = "#E6EDF2"
 TIP_LINE_COLOUR = "#56E0E8"
 CANNULA_COLOUR = "#5F6B78"
 INK = "#14202B"
-VERDICT_COLOUR = {"pass": "#009E73", "warn": "#E69F00", "fail": "#D55E00"}
+# the same set's green, orange and vermillion, lightened so that dark letters on them keep a contrast of 4.5
+VERDICT_COLOUR = {"pass": "#35B893", "warn": "#E69F00", "fail": "#E8732E"}
 INTENDED_USE_SHORT = "Research and education; not a medical device; not for treating patients."
 
 
@@ -125,10 +126,8 @@ def dose_number(dose: float) -> str:
     """A computed dose with three significant digits, trailing zeros kept: ``7.96``, ``8.00``, ``123``."""
     if dose == 0.0:
         return "0"
-    decimals = max(0, 2 - math.floor(math.log10(abs(dose))))
-    text = f"{dose:.{decimals}f}"
-    # 9.996 becomes 10.00 at two decimals: one digit too many
-    return f"{dose:.{decimals - 1}f}" if decimals and len(text.strip("-0.").replace(".", "")) > 3 else text
+    exponent = int(f"{dose:.2e}".split("e")[1])  # of the rounded number: 9.996 is 10.0
+    return f"{dose:.{max(0, 2 - exponent)}f}"
 
 
 def computed_text(dose_gy: float, dose_gy_rbe: float) -> str:
