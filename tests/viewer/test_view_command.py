@@ -49,7 +49,7 @@ def made(small_phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "plan"
     folder.mkdir()
     (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
-    x, y, z = plan.needles[0].source_lps_mm
+    x, y, _ = plan.needles[0].source_lps_mm
     from_canal = image.volume.grid.voxel_centres_lps_mm()[..., :2] - (x, y + 18.0)
     write_nifti(folder / "canal.nii.gz", (from_canal**2).sum(axis=-1) < 64.0, image.volume.grid)
     return folder
