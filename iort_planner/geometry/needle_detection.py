@@ -26,7 +26,7 @@ _RELATIVE_LEVELS = (0.8, 0.6, 0.5, 0.4)
 # so this is the limit for calibrated scans) and of dense bone (97 % quantile) over soft tissue.
 _RELATIVE_OVER_AIR, _RELATIVE_OVER_BONE = 2.5, 3.5
 _SHORTEST_MM = 20.0  # with less shaft in view this is no needle that leaves the body; our own choice
-_SHORT_MM = 30.0  # below, direction and diameter rest on few slices: low confidence
+_SHORT_MM = 25.0  # below, direction and diameter rest on few slices: low confidence
 _AREA_MM2 = (7.0, 50.0)  # apparent section: half of a 4.4 mm disc to a 5.4 mm one with a wide halo
 _HINT_MM = 20.0  # a hint further than this from every needle is a mistake
 _MISFIT = 0.12  # of the core's value: twice what a scan without streaks leaves (own sweep)
@@ -90,7 +90,7 @@ def detect(volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | Non
         method="auto",
         confidence=Confidence.LOW if reasons else Confidence.HIGH,
         tip_uncertainty_mm=_uncertainty_mm(volume, measured),
-        bending_mm=chosen.shaft.bending_mm,
+        bending_mm=measured.bending_mm,
         cannula_end_lps_mm=measured.cannula_end_lps_mm,
         cannula_over_source=measured.cannula_over_plastic,
         reasons=tuple(reasons),

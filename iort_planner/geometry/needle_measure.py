@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iort_planner.geometry.needle_model import Fit, Frame, Pose, fit, frame_from
+from iort_planner.geometry.needle_model import Frame, Pose, centre_at, centre_line, fit, frame_from
 from iort_planner.geometry.needle_profile import EndKind, Profile, bending
 from iort_planner.geometry.needle_scene import build_scene
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from iort_planner.units import FloatArray
 
 WINDOW_MM = 40.0  # the distal part that is fitted: ten diameters fix a direction to 0.1 deg; a bent rest does not pull
-_BENT_MM = 0.6  # over this the centre line's quadratic term is used: below it is the noise of sections (our own sweep)
+_BENT_MM = (
+    0.4  # over this the fit may bend: below, straight is the better guess (sweep: straight needles stay under it)
+)
+_ROUGHLY_BENT_MM = 0.8  # the same for centroids of sections, which wobble by up to 0.7 mm in 3 mm slices
+_SEGMENT_MM = 6.0  # of the centre line: enough voxels for 0.05 mm even in 3 mm slices
 # A cannula's end is taken as seen where it lowers the misfit to this share (without one it stays at 1) ...
 _STEP_SHARE = 0.9
 # ... or, among streaks, to this one if the apparent area also grows by over half of what 4.4 to 5.4 mm gives (7.7).
@@ -25,6 +29,14 @@ _STEP_SHARE_STREAKS, _STEP_AREA_MM2 = 0.97, 4.0
 _ALIKE_SHARE = 0.04  # two radii that fit within this are not told apart; our own choice
 _DEFAULT_CANNULA_WALL_MM = 0.5  # start of the fit where the applicator file gives no outer diameter
 _NOISE_SHARE = 0.03  # of the plateau: misfits beyond this count less (soft L1); about 100 HU at 3071
+_BEND_REACH_MM = 50.0  # the bend at the distal end is the bend of this much of the needle, not of its hub
+_REFIT_SHARE = 0.8
+_DIAMETER_MM = 0.35  # half of the step from shaft to cannula and a bit: the free diameter of clean scans is within 0.1
+_WALL_SHARE = 0.15  # of the metal's value, where a hollow cannula over the plastic would stand; blur leaves 0.02
+_OVER_MM = 0.3  # a cannula end further distal than this stands over the plastic
+_NEAR_MM = 1.5  # ends closer than two blurs do not show a step
+_STRAIGHT: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", "end", "height", "blur", "slice_share")
+_BEND: tuple[str, ...] = ("side_bend", "up_bend")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,9 +53,8 @@ class Shaft:
         Sections: position in the frame and apparent area.
     plateau : float
         Value of the core.
-    bending_mm : float
     curvature : ndarray of shape (2,), 1/mm
-        Quadratic term of the centre line in the frame; zero for a straight needle.
+        Rough quadratic term of the centre line in the frame; zero for a needle that looks straight.
     """
 
     frame: Frame
@@ -51,7 +62,6 @@ class Shaft:
     along_mm: FloatArray
     area_mm2: FloatArray
     plateau: float
-    bending_mm: float
     curvature: FloatArray
 
 
@@ -69,6 +79,8 @@ class Measurement:
         From the fit: along the axis, of the axis, and rms residual over the core's value.
     end_doubt_mm : float
         How far the end moves between the readings that fit about equally well.
+    bending_mm : float
+        Largest distance of the visible centre line from the chord between its ends.
     cannula_end_lps_mm : ndarray of shape (3,) or None
     cannula_over_plastic : bool
     reasons : tuple of str
@@ -78,11 +90,11 @@ class Measurement:
     metal_end_lps_mm: FloatArray
     axis_lps: FloatArray
     diameter_mm: float
-    blur_mm: float
     end_sigma_mm: float
     angle_sigma_rad: float
     misfit: float
     end_doubt_mm: float
+    bending_mm: float
     cannula_end_lps_mm: FloatArray | None
     cannula_over_plastic: bool
     reasons: tuple[str, ...]
@@ -100,7 +112,7 @@ def orient(profile: Profile) -> Shaft:
     order = np.argsort(along)
     visible = profile.high_mm - profile.low_mm
     keep = order[(along[order] >= 0.0) & (along[order] <= visible)]
-    if bend > _BENT_MM:  # start the frame at the centre line's own end, not at the straight line's
+    if bend > _ROUGHLY_BENT_MM:  # start the frame at the centre line's own end, not at the straight line's
         index = order[np.argmin(np.abs(along[order] - 2.0))]
         centre = np.nan_to_num(profile.centre_mm[index])
         frame = replace(frame, origin_lps_mm=profile.frame.to_lps(np.array([centre[0], centre[1], end])))
@@ -110,8 +122,7 @@ def orient(profile: Profile) -> Shaft:
         along_mm=along[keep],
         area_mm2=profile.area_mm2[keep],
         plateau=profile.plateau,
-        bending_mm=bend,
-        curvature=quadratic @ turn if bend > _BENT_MM else np.zeros(2),
+        curvature=quadratic @ turn if bend > _ROUGHLY_BENT_MM else np.zeros(2),
     )
 
 
@@ -126,79 +137,93 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
     reach = min(shaft.visible_mm - 2.0, max(WINDOW_MM, step + 8.0 if step is not None and step < 60.0 else 0.0))
     scene = build_scene(volume, shaft.frame, shaft.curvature, reach)
     noise = _NOISE_SHARE * abs(shaft.plateau)
-    cut = np.isfinite(scene.ceiling)
     start = Pose(
-        radius=radius, cannula_radius=wall_radius, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0, end=0.0,
-        cannula_end=np.inf, height=shaft.plateau * (2.0 if cut else 1.0), blur=0.65, slice_share=1.0,
+        radius=radius, cannula_radius=wall_radius, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
+        side_bend=float(shaft.curvature[0]), up_bend=float(shaft.curvature[1]), end=0.0, cannula_end=np.inf,
+        height=shaft.plateau * (2.0 if np.isfinite(scene.ceiling) else 1.0), blur=0.65, slice_share=1.0,
     )  # fmt: skip
-    free = ("side", "up", "side_slope", "up_slope", "end", "height", "blur", "slice_share")
+    free = (*_STRAIGHT, *_BEND) if np.any(shaft.curvature) else _STRAIGHT
+    tube = ("cannula_end",) if outer is not None else ("cannula_end", "cannula_radius")
     bare = fit(scene, start, free, noise)
-    thick = fit(scene, replace(bare.pose, radius=wall_radius, height=0.6 * bare.pose.height), free, noise)
-    best, doubt, reasons = bare, 0.0, []
-    tube_free = (*free, "cannula_end", *(("cannula_radius",) if outer is None else ()))
+    loose = fit(scene, bare.pose, (*free, "radius"), noise)
+    thick = fit(scene, replace(loose.pose, radius=wall_radius), free, noise)
+    if loose.cost < _REFIT_SHARE * bare.cost:  # the first start was too far off for the known radius
+        bare = min(bare, fit(scene, replace(loose.pose, radius=radius), free, noise), key=lambda f: f.cost)
     starts = [step] if step is not None else []
-    if scene.wall_beyond > 0.15:
-        starts.append(-3.0)
-    stepped = [fit(scene, replace(bare.pose, cannula_end=c), tube_free, noise) for c in starts]
-    with_step = min(stepped, key=lambda f: f.cost, default=None)
-    cannula_end: float | None = None
-    over = False
+    if scene.wall_beyond > _WALL_SHARE:
+        starts.append(-2.0)
+    stepped = [fit(scene, replace(bare.pose, cannula_end=c), (*free, *tube), noise) for c in starts]
+    tubed = min(stepped, key=lambda f: f.cost, default=None)
     share = _STEP_SHARE_STREAKS if growth > _STEP_AREA_MM2 else _STEP_SHARE
-    if with_step is not None and with_step.cost < share * min(bare.cost, thick.cost):
-        best, cannula_end = with_step, with_step.pose.cannula_end
-        over = cannula_end < best.pose.end - 0.3
+    best, over, reasons = bare, False, []
+    if tubed is not None and tubed.cost < share * min(bare.cost, thick.cost):
+        best, free = tubed, (*free, *tube)
+        over = best.pose.cannula_end < best.pose.end - _OVER_MM
+        if abs(best.pose.cannula_end - best.pose.end) < _NEAR_MM:
+            reasons.append("the cannula ends at the metal's distal end: the two ends cannot be told apart")
     elif thick.cost < (1.0 - _ALIKE_SHARE) * bare.cost:
         best, over = thick, True
-        doubt = abs(thick.pose.end - bare.pose.end)
     elif thick.cost < (1.0 + _ALIKE_SHARE) * bare.cost:
-        doubt = abs(thick.pose.end - bare.pose.end)
         reasons.append("the bare shaft and the cannula cannot be told apart at the metal's end")
-    loose = fit(scene, best.pose, (*free, "radius"), noise)
-    return _measurement(shaft, best, loose, cannula_end, over, doubt, reasons, applicator)
-
-
-def _measurement(
-    shaft: Shaft, best: Fit, loose: Fit, cannula_end: float | None, over: bool, doubt: float, reasons: list[str],
-    applicator: Applicator,
-) -> Measurement:  # fmt: skip
-    pose, frame = best.pose, shaft.frame
-
-    def centre(along: float) -> FloatArray:
-        across = (
-            pose.side + along * (pose.side_slope + along * shaft.curvature[0]),
-            pose.up + along * (pose.up_slope + along * shaft.curvature[1]),
-        )
-        return frame.to_lps(np.array([*across, along]))
-
-    slope = (
-        pose.side_slope + 2.0 * pose.end * shaft.curvature[0],
-        pose.up_slope + 2.0 * pose.end * shaft.curvature[1],
-    )
-    axis = frame.axis + slope[0] * frame.side + slope[1] * frame.up
+    doubt = abs(thick.pose.end - bare.pose.end) if best is thick or reasons else 0.0
+    # The whole visible centre line decides whether the needle bends; a straight one is fitted as straight.
+    whole = build_scene(volume, shaft.frame, shaft.curvature, shaft.visible_mm - 1.0)
+    line = centre_line(whole, best.pose, _SEGMENT_MM)
+    bending_mm = _from_chord(line)
+    bent = bending_mm > _BENT_MM
+    if bent != ("side_bend" in free):
+        free = (*free, *_BEND) if bent else tuple(name for name in free if name not in _BEND)
+        distal = line[line[:, 2] < _BEND_REACH_MM]
+        side_bend, up_bend = (float(np.polyfit(distal[:, 2], distal[:, n], 2)[0]) if bent else 0.0 for n in range(2))
+        best = fit(scene, replace(best.pose, side_bend=side_bend, up_bend=up_bend), free, noise)
+    if best is not bare:
+        loose = fit(scene, best.pose, (*free, "radius"), noise)
     diameter = 2.0 * loose.pose.radius
     if over:
         reasons.append("the cannula stands over the metal's distal end: the tip may lie elsewhere")
-    elif abs(diameter - applicator.outer_diameter_mm) > 0.35:
+    elif abs(diameter - applicator.outer_diameter_mm) > _DIAMETER_MM:
         reasons.append(
             f"the metal looks {diameter:.1f} mm thick, the applicator is {applicator.outer_diameter_mm:g} mm"
         )
+    pose, frame = best.pose, shaft.frame
+    axis = (
+        frame.axis
+        + (pose.side_slope + 2.0 * pose.end * pose.side_bend) * frame.side
+        + (pose.up_slope + 2.0 * pose.end * pose.up_bend) * frame.up
+    )
     return Measurement(
-        metal_end_lps_mm=centre(pose.end),
+        metal_end_lps_mm=_point(frame, pose, pose.end),
         axis_lps=axis / np.linalg.norm(axis),
         diameter_mm=diameter,
-        blur_mm=pose.blur,
         end_sigma_mm=best.sigma["end"],
         angle_sigma_rad=float(np.hypot(best.sigma["side_slope"], best.sigma["up_slope"])),
         misfit=best.residual_rms / abs(shaft.plateau),
         end_doubt_mm=doubt,
-        cannula_end_lps_mm=None if cannula_end is None else centre(cannula_end),
+        bending_mm=bending_mm,
+        cannula_end_lps_mm=_point(frame, pose, pose.cannula_end) if np.isfinite(pose.cannula_end) else None,
         cannula_over_plastic=over,
         reasons=tuple(reasons),
     )
 
 
+def _point(frame: Frame, pose: Pose, along: float) -> FloatArray:
+    """LPS point on the model's centre line."""
+    side, up = centre_at(pose, np.array(along))
+    return frame.to_lps(np.array([float(side), float(up), along]))
+
+
+def _from_chord(line: FloatArray) -> float:
+    """Largest distance of points from the chord between the first and the last, mm."""
+    if line.shape[0] < 3:
+        return 0.0
+    chord = line[-1] - line[0]
+    offset = line - line[0]
+    away = offset - np.outer(offset @ chord / (chord @ chord), chord)
+    return float(np.max(np.linalg.norm(away, axis=1)))
+
+
 def _area_step(shaft: Shaft) -> tuple[float | None, float]:
-    """Where the apparent area grows most from one side to the other, mm from the distal end, and by how much; None if it does not.
+    """Where along the shaft the apparent area grows most (mm from the distal end, or None), and by how much.
 
     Compares medians over up to 8 mm on both sides; the fit decides whether it really is a cannula's end.
     """

@@ -77,8 +77,6 @@ class Scene:
         Distance of neighbouring slices.
     ceiling : float
         Highest value the scan shows; inf if nothing is cut.
-    curvature : ndarray of shape (2,), 1/mm
-        Quadratic term of the centre line, side and up.
     wall_beyond : float
         Median excess over the background where a cannula over the plastic would be, over the core's value.
     """
@@ -89,7 +87,6 @@ class Scene:
     normal: FloatArray
     slice_mm: float
     ceiling: float
-    curvature: FloatArray
     wall_beyond: float
 
 
@@ -99,6 +96,7 @@ class Pose:
 
     ``end`` and ``cannula_end`` are where shaft and cannula begin along the axis (inf: no cannula),
     ``height`` the value of steel, ``slice_share`` the box's width over the slice distance.
+    ``side``, ``side_slope``, ``side_bend`` are the terms of the centre line across the axis (1, mm, mm2), and so for up.
     A cannula end distal of the shaft's is a hollow tube that stands over the plastic.
     """
 
@@ -108,6 +106,8 @@ class Pose:
     up: float
     side_slope: float
     up_slope: float
+    side_bend: float
+    up_bend: float
     end: float
     cannula_end: float
     height: float
@@ -130,8 +130,8 @@ def predict(scene: Scene, pose: Pose) -> FloatArray:
     for node, weight in zip(*(_FEW if scene.slice_mm <= _THIN_MM else _MANY), strict=True):
         shift = 0.5 * node * pose.slice_share * scene.slice_mm * scene.normal
         along = scene.local_mm[:, 2] - shift[2]
-        x = scene.local_mm[:, 0] - shift[0] - (pose.side + along * (pose.side_slope + along * scene.curvature[0]))
-        y = scene.local_mm[:, 1] - shift[1] - (pose.up + along * (pose.up_slope + along * scene.curvature[1]))
+        x = scene.local_mm[:, 0] - shift[0] - (pose.side + along * (pose.side_slope + along * pose.side_bend))
+        y = scene.local_mm[:, 1] - shift[1] - (pose.up + along * (pose.up_slope + along * pose.up_bend))
         position = np.minimum(np.hypot(x, y), _RADII_MM[-1]) / _RADII_MM[1]
         low = np.minimum(position.astype(np.intp), _RADII_MM.size - 2)
         part = position - low
@@ -154,18 +154,22 @@ _BOUNDS = {
     "up": (-5.0, 5.0),
     "side_slope": (-0.3, 0.3),
     "up_slope": (-0.3, 0.3),
+    "side_bend": (-0.01, 0.01),
+    "up_bend": (-0.01, 0.01),
     "end": (-np.inf, np.inf),
     "cannula_end": (-np.inf, np.inf),
     "height": (0.0, np.inf),
     "blur": (0.25, 2.0),
     "slice_share": (0.0, 2.0),
 }
-# Typical size of a change, for the solver's step.
+# (a bend of 0.01 / mm is 9 mm over 60 mm: no applicator). Typical size of a change, for the solver's step.
 _SCALE = {
     "side": 0.1,
     "up": 0.1,
     "side_slope": 0.01,
     "up_slope": 0.01,
+    "side_bend": 3e-4,
+    "up_bend": 3e-4,
     "end": 0.2,
     "cannula_end": 0.2,
     "blur": 0.1,
@@ -207,9 +211,19 @@ def fit(scene: Scene, start: Pose, free: tuple[str, ...], noise: float, height_m
         result: FloatArray = (predict(scene, pose) - scene.values) / noise
         return result
 
+    def jacobian(x: FloatArray) -> FloatArray:
+        # steps of a hundredth of a typical change: solvers' own relative steps vanish for parameters near zero
+        base = residual(x)
+        columns = []
+        for n, scale in enumerate(scales):
+            moved = x.copy()
+            moved[n] += 0.01 * scale if x[n] + 0.01 * scale <= high[n] else -0.01 * scale
+            columns.append((residual(moved) - base) / (moved[n] - x[n]))
+        return np.stack(columns, axis=1)
+
     found = least_squares(
-        residual, x0, bounds=(low, high), x_scale=scales, loss="soft_l1", ftol=1e-5, xtol=1e-5, gtol=1e-6, max_nfev=25,
-        diff_step=1e-4,
+        residual, x0, jacobian, bounds=(low, high), x_scale=scales, loss="soft_l1",
+        ftol=1e-5, xtol=1e-5, gtol=1e-6, max_nfev=40,
     )  # fmt: skip
     pose = replace(start, **dict(zip(free, found.x.tolist(), strict=True)))
     normal = found.jac.T @ found.jac
@@ -217,3 +231,47 @@ def fit(scene: Scene, start: Pose, free: tuple[str, ...], noise: float, height_m
     rms = float(np.sqrt(np.mean(found.fun**2))) * noise
     sigma = dict(zip(free, np.sqrt(np.diag(covariance)).tolist(), strict=True))
     return Fit(pose=pose, cost=float(found.cost), sigma=sigma, residual_rms=rms)
+
+
+def centre_line(scene: Scene, pose: Pose, segment_mm: float) -> FloatArray:
+    """Where the metal's centre really lies, segment by segment: (N, 3) across, across, along in the needle's frame.
+
+    In each segment the model is shifted across until it fits best (Gauss-Newton with damped outliers). Unlike
+    centroids of sections this knows of the slices' thickness, which makes centroids wobble along oblique needles.
+    """
+    along = scene.local_mm[:, 2]
+    first = max(pose.end, float(along.min())) + 1.0
+    count = int((along.max() - first) / segment_mm)
+    segment = np.floor((along - first) / segment_mm).astype(int)
+    used = (segment >= 0) & (segment < count)
+    part = replace(scene, local_mm=scene.local_mm[used], values=scene.values[used], background=scene.background[used])
+    segment = segment[used]
+    offset = np.zeros((max(count, 0), 2))
+    step = 0.1
+    for _ in range(3):
+
+        def shifted(side: float, up: float) -> FloatArray:
+            move = np.zeros(part.local_mm.shape)
+            move[:, :2] = offset[segment] + (side, up)
+            return predict(replace(part, local_mm=part.local_mm - move), pose)
+
+        model = shifted(0.0, 0.0)
+        slope = np.stack([(shifted(step, 0.0) - model) / step, (shifted(0.0, step) - model) / step], axis=1)
+        miss = part.values - model
+        for n in range(count):
+            here = segment == n
+            weight = 1.0 / (1.0 + (miss[here] / (0.1 * abs(pose.height))) ** 2)
+            normal = (slope[here] * weight[:, None]).T @ slope[here] + 1e-6 * np.eye(2)
+            change = np.linalg.solve(normal, (slope[here] * weight[:, None]).T @ miss[here])
+            offset[n] += np.clip(change, -0.5, 0.5)
+    at = np.asarray(first + (np.arange(max(count, 0)) + 0.5) * segment_mm, dtype=np.float64)
+    side, up = centre_at(pose, at)
+    return np.stack([side + offset[:, 0], up + offset[:, 1], at], axis=1)
+
+
+def centre_at(pose: Pose, along: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The model's centre line at positions along the axis: side and up, mm."""
+    return (
+        pose.side + along * (pose.side_slope + along * pose.side_bend),
+        pose.up + along * (pose.up_slope + along * pose.up_bend),
+    )

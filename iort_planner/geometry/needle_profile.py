@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from iort_planner.imaging.volume import Volume
     from iort_planner.units import FloatArray
 
-STEP_MM = 1.0  # sections along the axis; about a slice
-_PIXEL_MM = 0.4  # within a section; under the finest blur of a CT (0.5 mm)
-_HALF_WIDTH_MM = 9.0
+# Distance of sections and pixel within them, mm: coarse to find the axis, then across it, about a slice and under
+# the finest blur of a CT (0.5 mm).
+_ROUNDS = ((2.0, 0.6), (1.0, 0.45))
+_HALF_WIDTH_MM = 8.0
 _BEYOND_MM = 8.0
 _CORE_MM = 1.0
 _WINDOW_MM = 4.2  # cannula radius 2.7 + twice a blur of 0.75
@@ -98,31 +99,33 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
     """
     frame = frame_from(line.centre_lps_mm, line.direction)
     low, high = line.low_mm, line.high_mm
-    across = np.arange(-_HALF_WIDTH_MM, _HALF_WIDTH_MM + 1e-6, _PIXEL_MM)
-    x, y = np.meshgrid(across, across, indexing="ij")
     box = volume.crop_around(
         frame.to_lps(np.array([[0.0, 0.0, low], [0.0, 0.0, high]])), _BEYOND_MM + 1.5 * _HALF_WIDTH_MM
     )
-    for _ in range(3):
-        along = np.arange(np.floor(low - _BEYOND_MM), high + _BEYOND_MM + 1e-6, STEP_MM)
+    last, run = frame, (0, 0)
+    for step, pixel in _ROUNDS:
+        across = np.arange(-_HALF_WIDTH_MM, _HALF_WIDTH_MM + 1e-6, pixel)
+        x, y = np.meshgrid(across, across, indexing="ij")
+        along = np.arange(np.floor(low - _BEYOND_MM), high + _BEYOND_MM + 1e-6, step)
         local = np.empty((along.size, *x.shape, 3))
         local[..., 0], local[..., 1], local[..., 2] = x, y, along[:, None, None]
         values = box.sample(frame.to_lps(local), outside=np.nan).astype(np.float64)
         middle = (along > low + 3.0) & (along < high - 3.0)
-        plateau = float(np.nanmedian(_core(values, x, y, np.zeros((along.size, 2)))[middle]))
-        if not np.isfinite(plateau):
+        cores = _core(values, x, y, np.zeros((along.size, 2)))[middle]
+        if not np.any(np.isfinite(cores)):
             return None
+        plateau = float(np.nanmedian(cores))
         near = np.hypot(x, y)
         ring = (near > 5.5) & (near < 8.0)
         around = _median_of(values[:, ring])
-        centre, area = _centres(values, x, y, plateau, around)
+        centre, area = _centres(values, x, y, pixel**2, plateau, around)
         core = _core(values, x, y, np.nan_to_num(centre))
         metal = np.isfinite(centre[:, 0]) & (core > 0.5 * plateau)
         run = _longest_run(metal)
-        if run is None or run[1] - run[0] < 8:
+        if (run[1] - run[0]) * step < 10.0:
             return None
         low, high = float(along[run[0]]), float(along[run[1] - 1])
-        part = slice(run[0] + 2, run[1] - 2)
+        part = slice(run[0] + 1, run[1] - 1)
         offset, slope = _robust_line(along[part], centre[part])
         shifted = frame.to_lps(np.array([offset[0], offset[1], 0.0]))
         tilted = frame.axis + slope[0] * frame.side + slope[1] * frame.up
@@ -184,7 +187,7 @@ def _median_of(rows: FloatArray) -> FloatArray:
 
 
 def _centres(
-    values: FloatArray, x: FloatArray, y: FloatArray, plateau: float, around: FloatArray
+    values: FloatArray, x: FloatArray, y: FloatArray, pixel_mm2: float, plateau: float, around: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Centre and area of the metal in each section; the window follows from one section to the next."""
     count = values.shape[0]
@@ -202,23 +205,23 @@ def _centres(
             for _ in range(3):
                 w = weight[n] * (np.hypot(x - found[0], y - found[1]) < _WINDOW_MM)
                 total = float(w.sum())
-                if total * _PIXEL_MM**2 < 4.0:  # a quarter of the shaft's section
+                if total * pixel_mm2 < 4.0:  # a quarter of the shaft's section
                     break
                 found = np.array([float((w * x).sum()), float((w * y).sum())]) / total
             else:
                 if np.hypot(*found) < 6.0:
                     centre[n], guess = found, found
-                    area[n] = total * _PIXEL_MM**2
+                    area[n] = total * pixel_mm2
     return centre, area
 
 
-def _longest_run(flags: npt.NDArray[np.bool_]) -> tuple[int, int] | None:
-    """[first, last) of the longest run of True; gaps of one section are bridged."""
+def _longest_run(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """[first, last) of the longest run of True, (0, 0) without any; gaps of one section are bridged."""
     bridged = flags.copy()
     bridged[1:-1] |= flags[:-2] & flags[2:]
     edges = np.flatnonzero(np.diff(np.concatenate([[0], bridged.astype(np.int8), [0]])))
     if edges.size == 0:
-        return None
+        return 0, 0
     starts, stops = edges[::2], edges[1::2]
     best = int(np.argmax(stops - starts))
     return int(starts[best]), int(stops[best])

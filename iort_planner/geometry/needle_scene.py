@@ -46,7 +46,7 @@ def build_scene(volume: Volume, frame: Frame, curvature: FloatArray, reach_mm: f
         keep = np.random.default_rng(0).random(where.size) < _MOST_VOXELS / where.size
         where = where[keep | ((along[where] < 3.0) & (along[where] > -3.0))]
     background = table[_bin(along[where]), _sector(across[where])]
-    beyond = (along[where] > -4.0) & (along[where] < -2.0) & (radius[where] > 1.8) & (radius[where] < 3.0)
+    beyond = (along[where] > -2.5) & (along[where] < -1.2) & (radius[where] > 1.8) & (radius[where] < 3.0)
     excess = (values[where] - background)[beyond]
     scale = abs(float(np.median(core))) if core.size else 1.0
     return Scene(
@@ -56,7 +56,6 @@ def build_scene(volume: Volume, frame: Frame, curvature: FloatArray, reach_mm: f
         normal=frame.to_local(frame.origin_lps_mm + volume.grid.direction[:, 2]),
         slice_mm=float(volume.grid.spacing_mm[2]),
         ceiling=top if core.size and float(np.mean(core >= top)) > 0.1 else np.inf,
-        curvature=curvature,
         wall_beyond=float(np.median(excess)) / scale if excess.size else 0.0,
     )
 
@@ -82,7 +81,5 @@ def _background(
     starts = np.searchsorted(cell[order], np.arange(count * _SECTORS + 1))
     picked = values[ring][order]
     overall = float(np.median(picked)) if picked.size else 0.0
-    table = np.array(
-        [np.median(picked[a:b]) if b - a >= 3 else overall for a, b in pairwise(starts.tolist())]
-    )
+    table = np.array([np.median(picked[a:b]) if b - a >= 3 else overall for a, b in pairwise(starts.tolist())])
     return table.reshape(count, _SECTORS)
