@@ -22,6 +22,8 @@ _ROUNDS = ((2.0, 0.6), (1.0, 0.45))
 _HALF_WIDTH_MM = 8.0
 _BEYOND_MM = 8.0
 _CORE_MM = 1.0
+# A section that nearly fills the window (55 mm2) is a hub, a screw's head or a plate: the shaft ends there.
+_SOLID_MM2 = 48.0
 _WINDOW_MM = 4.2  # cannula radius 2.7 + twice a blur of 0.75
 
 
@@ -120,7 +122,7 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
         around = _median_of(values[:, ring])
         centre, area = _centres(values, x, y, pixel**2, plateau, around)
         core = _core(values, x, y, np.nan_to_num(centre))
-        metal = np.isfinite(centre[:, 0]) & (core > 0.5 * plateau)
+        metal = np.isfinite(centre[:, 0]) & (core > 0.5 * plateau) & (area < _SOLID_MM2)
         run = _longest_run(metal)
         if (run[1] - run[0]) * step < 10.0:
             return None
@@ -133,13 +135,11 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
     # the last sections were cut in the frame before the last correction, which is a small one
     frame = last
     blank = float(box.values.min())
-    ends = [
-        _end_kind(volume, frame, centre[index], float(along[index]), sign, float(around[inner]), air, blank)
-        for index, sign, inner in (
-            (run[0], -1.0, min(run[0] + 4, run[1] - 1)),
-            (run[1] - 1, 1.0, max(run[1] - 5, run[0])),
-        )
-    ]
+    ends = []
+    for index, sign in ((run[0], -1.0), (run[1] - 1, 1.0)):
+        inner = int(np.clip(index - 4 * sign, run[0], run[1] - 1))
+        end = frame.to_lps(np.array([*np.nan_to_num(centre[index]), along[index]]))
+        ends.append(_end_kind(volume, frame_from(end, sign * frame.axis), float(around[inner]), air, plateau, blank))
     return Profile(
         frame=frame, along_mm=along, centre_mm=centre, core=core, around=around, area_mm2=area, plateau=plateau,
         low_mm=low, high_mm=high, low_end=ends[0], high_end=ends[1],
@@ -241,15 +241,15 @@ def _robust_line(along: FloatArray, centre: FloatArray) -> tuple[FloatArray, Flo
     return solution[0], solution[1]
 
 
-def _end_kind(
-    volume: Volume, frame: Frame, centre: FloatArray, along: float, sign: float, ring: float, air: float, blank: float
-) -> EndKind:
-    """What lies 2 to 8 mm beyond an end: the image's edge (or its blank surround), air, or tissue."""
+def _end_kind(volume: Volume, frame: Frame, ring: float, air: float, plateau: float, blank: float) -> EndKind:
+    """What lies 2 to 8 mm beyond an end, where ``frame`` starts and points outwards.
+
+    ``ring`` is what surrounds the metal just before its end, ``blank`` the image's padding, if it has any.
+    """
     radius = np.linspace(0.0, 6.0, 7)
     angle = np.linspace(0.0, 2.0 * np.pi, 12, endpoint=False)
-    depth = np.arange(2.0, 8.1, 1.0)
-    r, a, d = np.meshgrid(radius, angle, depth, indexing="ij")
-    beyond = np.stack([centre[0] + r * np.cos(a), centre[1] + r * np.sin(a), along + sign * d], axis=-1)
+    r, a, d = np.meshgrid(radius, angle, np.arange(2.0, 8.1, 1.0), indexing="ij")
+    beyond = np.stack([r * np.cos(a), r * np.sin(a), d], axis=-1)
     values = volume.sample(frame.to_lps(beyond), outside=np.nan)
     outside = ~np.isfinite(values)
     # padding: exactly the lowest value of the neighbourhood, over and over; noise never does that
@@ -258,6 +258,7 @@ def _end_kind(
     if np.mean(outside[r <= 2.0]) > 0.3 or np.mean(on_axis) > 0.5:
         return EndKind.EDGE
     seen = values[~outside & ~padding]
-    if seen.size and float(np.median(seen)) < air and ring < air:
+    beyond_value = float(np.median(seen)) if seen.size else air
+    if ring < air and (beyond_value < air or beyond_value > 0.5 * plateau):  # ends in air, or in a hub that is in air
         return EndKind.AIR
     return EndKind.TISSUE

@@ -95,8 +95,8 @@ def test_a_scan_that_is_not_cut_gives_the_same_needle() -> None:
 
 
 def test_relative_intensities_give_the_needle_with_low_confidence() -> None:
-    volume = plain_scan()
-    relative = np.clip(np.round(0.22 * volume.values + 310.0), 0, 900).astype(np.int16)
+    volume = scan(grid(), needle(TIP, AXIS), ceiling=32000.0)
+    relative = np.clip(np.round(0.22 * volume.values.astype(np.float64) + 310.0), 0, 1410).astype(np.int16)
     found = locate_needle(replace(volume, values=relative, hu_calibrated=False), APPLICATOR)
     assert np.linalg.norm(found.tip_lps_mm - TIP) < 0.4
     assert found.confidence is Confidence.LOW
@@ -157,6 +157,12 @@ def test_no_needle_is_said_and_not_made_up(objects: list[Tube]) -> None:
 
 def test_a_needle_beside_a_screw_and_a_rail_is_still_the_needle() -> None:
     found = locate_needle(scan(grid(), [*needle(TIP, AXIS), *SCREW, RAIL]), APPLICATOR)
+    assert np.linalg.norm(found.tip_lps_mm - TIP) < 0.3
+
+
+def test_a_hub_in_the_air_ends_the_shaft_and_hides_nothing() -> None:
+    hub = rod(TIP, AXIS, 9.0, 36.0, 60.0)
+    found = locate_needle(scan(grid(), [*needle(TIP, AXIS), hub], skin_y=5.0), APPLICATOR)
     assert np.linalg.norm(found.tip_lps_mm - TIP) < 0.3
 
 
