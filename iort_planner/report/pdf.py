@@ -20,7 +20,7 @@ _REGULAR, _BOLD = "IortSans", "IortSans-Bold"
 _LINE_COLOUR = "#C3CCD4"
 _HEAD_COLOUR = "#EDF1F4"
 _SMALLEST_SCENE_PT = 150.0
-_SIDE_WIDTH_PT = 176.0
+_SIDE_WIDTH_PT = 186.0
 
 
 def write_pdf(plan: Plan, slices_png: bytes, scene_png: bytes | None) -> bytes:
@@ -252,15 +252,14 @@ def _side_table(plan: Plan, width: float) -> Any:
     """Isodose radii with the colours of the pictures, and the bands of uncertainty."""
     from reportlab.lib.colors import HexColor
 
-    rows: list[list[Any]] = [["", _text("Isodoses, radius from the source centre", 7.5, bold=True)]]
+    rows: list[list[Any]] = [["", _text("Isodoses: radius from the source", 7.5, bold=True)]]
     style: list[tuple[Any, ...]] = [
         ("LINEBELOW", (0, 0), (-1, -1), 0.4, HexColor(_LINE_COLOUR)),
-        ("TOPPADDING", (0, 0), (-1, -1), 2.5),
-        ("BOTTOMPADDING", (0, 0), (-1, -1), 3.5),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 2.6),
     ]
     for number, level in enumerate(palette.isodose_levels(plan), start=1):
         radius = "outside the table" if level.radius_mm is None else f"{level.radius_mm:.1f} mm"
-        rows.append(["", _text(f"{radius}: {level.label}" + (f" ({level.role})" if level.role else ""), 8)])
+        rows.append(["", _text(f"{radius}: {level.label}", 8, bold="prescription" in level.role)])
         style.append(("BACKGROUND", (0, number), (0, number), HexColor(level.colour)))
     for name, value in tables.bands(plan):
         rows.append(["", [_text(name, 7.5, bold=True), _text(value, 8)]])

@@ -60,7 +60,6 @@ def bands(plan: Plan) -> Rows:
         ("Canal dose, k=2 band", f"{low} to {high} Gy"),
         ("Dwell time, k=2 band", f"{shortest} to {longest}"),
         ("Radiolucent surface to canal", f"{canal.distance_from_surface_mm:.1f} mm"),
-        ("RBE", f"{plan.result.biology.rbe:g}"),
     ]
 
 

@@ -110,13 +110,16 @@ def _patient_grid(volume: Volume, source_lps_mm: FloatArray) -> ImageGrid:
 def _bone_level(values: FloatArray, *, hu_calibrated: bool) -> tuple[float, str]:
     if hu_calibrated:
         return _BONE_LEVEL_HU, f"bone (surface at {_BONE_LEVEL_HU:.0f} HU)"
-    from skimage.filters import threshold_otsu
+    from skimage.filters import threshold_multiotsu
 
-    # without HU: between soft tissue and bone by Otsu's rule, metal's few brightest values left out
+    # without HU: the upper limit of three classes (dark, soft tissue, bone), metal's few brightest values left out
     body = values[(values > np.percentile(values, 5)) & (values < np.percentile(values, 99))]
     if body.size == 0 or body.min() == body.max():
         return float(values.max()), "bone (grey values, not HU)"
-    level = float(threshold_otsu(body))
+    try:
+        level = float(threshold_multiotsu(body, classes=3)[-1])
+    except ValueError:  # fewer than three different values
+        level = float(body.max())
     return level, f"bone (surface at grey value {level:.0f}, not HU)"
 
 

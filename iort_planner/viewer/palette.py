@@ -24,8 +24,9 @@ TIP_COLOUR = "#E6EDF2"
 TIP_LINE_COLOUR = "#56E0E8"
 CANNULA_COLOUR = "#5F6B78"
 INK = "#14202B"
-# the same set's green, orange and vermillion, lightened so that dark letters on them keep a contrast of 4.5
-VERDICT_COLOUR = {"pass": "#35B893", "warn": "#E69F00", "fail": "#E8732E"}
+# the same set's green, yellow and vermillion, lightened or darkened so that dark letters on them keep a contrast
+# of 4.5 and that warn and fail differ in lightness too
+VERDICT_COLOUR = {"pass": "#35B893", "warn": "#F3CB3F", "fail": "#E8732E"}
 INTENDED_USE_SHORT = "Research and education; not a medical device; not for treating patients."
 
 
