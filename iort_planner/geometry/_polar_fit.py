@@ -8,7 +8,6 @@ from scipy.linalg import solveh_banded
 
 from iort_planner.units import FloatArray
 
-
 _CUT = 3.0  # residuals beyond this many scales count nothing
 
 

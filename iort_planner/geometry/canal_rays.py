@@ -27,7 +27,8 @@ _CORE_MM = 4.0  # surely content within this of the centre line
 _PEAK_PART = 0.85  # least height of a bony peak, of the level at which the search told bone from content
 _METAL_MARGIN_MM = 1.5  # blooming of metal beside its 2000 HU outline
 _LEAST_EDGES = 50  # too few to say what dense bone is
-_DENSE_PERCENTILE, _DENSE_PART = 90.0, 0.8  # laminae and facets are 2 mm and thicker and reach their full height
+_DENSE_PERCENTILE, _DENSE_PART = 90.0, 0.8  # the densest tenth of the walls: laminae and facets
+_DENSE_PLATE_MM = 2.0  # thickness of their cortex (about 1.5 to 3 mm)
 _MOST_BLUR_MM = 1.0  # no scanner in question is blurrier in plane; guards against slopes spoilt by streaks
 _GLARE_MM = 6.0  # how far the glare of steel reaches in CT with streaks
 _PEAK_WIDTH_MM = 2.0  # the cortical peak follows its rising edge within this (cortex 0.5 to 3 mm)
@@ -175,7 +176,8 @@ def _half_maximum(
     high, low = np.take_along_axis(rise, at, axis=2), np.take_along_axis(rise, at - 1, axis=2)
     part = np.clip((half - low) / np.maximum(high - low, 1e-6), 0.0, 1.0)
     edge: FloatArray = (radius[at - 1] + part * _RADIUS_STEP_MM)[..., 0]
-    return edge, met, peak[..., 0].astype(np.float64), (high - low)[..., 0] / _RADIUS_STEP_MM
+    slope: FloatArray = ((high - low)[..., 0] / _RADIUS_STEP_MM).astype(np.float64)
+    return edge, np.asarray(met, dtype=np.bool_), peak[..., 0].astype(np.float64), slope
 
 
 def _thin_cortex_shift_mm(met: npt.NDArray[np.bool_], peak: FloatArray, slope: FloatArray) -> FloatArray:
@@ -186,18 +188,18 @@ def _thin_cortex_shift_mm(met: npt.NDArray[np.bool_], peak: FloatArray, slope: F
     A plate of height A and thickness 2 u s, blurred by a Gaussian of standard deviation s, peaks at
     P = A erf(u / sqrt 2) and has its half maximum at x s from its middle with
     Phi(x + u) - Phi(x - u) = P / 2 A; its edge is at u s. So the half maximum is (x - u) s off: nothing for a thick
-    plate, up to 1.18 s for a thin one. A is taken from the densest walls in reach and s from their flanks, whose slope
-    at half height is A / (s sqrt(2 pi)). A wall that is really less dense is moved outwards a little too far: towards
-    the source, the careful side.
+    plate, up to 1.18 s for a thin one. s is taken from the flanks of the densest walls in reach, whose slope at half
+    height is A / (s sqrt(2 pi)), and A from their height as plates of `_DENSE_PLATE_MM`. A wall that is really less
+    dense is moved outwards a little too far: towards the source, the careful side.
     """
     if np.count_nonzero(met) < _LEAST_EDGES:
         return np.zeros(peak.shape)
     full = float(np.percentile(peak[met], _DENSE_PERCENTILE))
     dense = met & (peak > _DENSE_PART * full) & (slope > 0)
     blur_mm = float(np.median(peak[dense] / slope[dense])) / np.sqrt(2.0 * np.pi)
-    shift: FloatArray = np.interp(np.minimum(peak / full, 1.0), _PLATE_HEIGHT, _PLATE_SHIFT) * min(
-        blur_mm, _MOST_BLUR_MM
-    )
+    blur_mm = min(blur_mm, _MOST_BLUR_MM)
+    height = peak / full * (2.0 * ndtr(0.5 * _DENSE_PLATE_MM / blur_mm) - 1.0)
+    shift: FloatArray = np.interp(np.minimum(height, 1.0), _PLATE_HEIGHT, _PLATE_SHIFT) * blur_mm
     return np.where(met, shift, 0.0)
 
 

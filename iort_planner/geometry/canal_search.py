@@ -49,7 +49,8 @@ class IntensityScale:
 class CanalPath:
     """Rough centre line: points (N, 3) ordered by z, mm, with each one's score, and how clear the choice was.
 
-    ``bone_above_content_hu`` is the level at which bone was told from content; ``best_score`` and ``runner_up_score`` are mean scores near the source: of the path, and of the best one beside it.
+    ``bone_above_content_hu`` is the level at which bone was told from content; ``best_score`` and ``runner_up_score``
+    are mean scores near the source: of the path, and of the best one beside it.
     """
 
     points_lps_mm: FloatArray

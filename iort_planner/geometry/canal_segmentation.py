@@ -9,7 +9,7 @@ from iort_planner.errors import CanalNotFoundError
 from iort_planner.geometry.canal import SpinalCanal
 from iort_planner.geometry.canal_search import find_path, intensity_scale, not_found
 from iort_planner.geometry.canal_surface import tube_mesh
-from iort_planner.geometry.canal_trust import judge
+from iort_planner.geometry.canal_trust import judge, why_no_canal
 from iort_planner.geometry.canal_wall import find_wall
 from iort_planner.imaging.volume import Volume
 from iort_planner.units import FloatArray
@@ -36,7 +36,7 @@ def segment(volume: Volume, source_lps_mm: FloatArray, needle_axis_lps: FloatArr
     Raises
     ------
     CanalNotFoundError
-        If there is no soft tissue enclosed by bone near the source.
+        If there is no soft tissue enclosed by bone near the source, or what is found is no canal.
     """
     source = np.asarray(source_lps_mm, dtype=np.float64)
     axis = unit_vector(np.asarray(needle_axis_lps, dtype=np.float64), "needle axis")
@@ -45,6 +45,9 @@ def segment(volume: Volume, source_lps_mm: FloatArray, needle_axis_lps: FloatArr
     wall = find_wall(volume, scale, path, source, axis)
     if wall is None:
         raise CanalNotFoundError(not_found(source, "too little of the canal's wall lies in the image"))
+    objection = why_no_canal(wall, source)
+    if objection is not None:
+        raise CanalNotFoundError(not_found(source, objection))
     trust = judge(volume, path, wall, source)
     vertices, faces = tube_mesh(wall.points_lps_mm(), wall.frame.centre_lps_mm[[0, -1]])
     return SpinalCanal(

@@ -154,8 +154,9 @@ def _surface_of(solid: npt.NDArray[np.bool_]) -> tuple[FloatArray, FaceArray]:
 
     target = float(np.count_nonzero(solid))
     blurred = ndimage.gaussian_filter(solid.astype(np.float32), _MASK_BLUR_VOXELS)
-    level, best = 0.5, None
-    low, high = 0.05, 0.95
+    top = float(blurred.max())  # below 1 for a canal thinner than the blur
+    level, best = min(0.5, 0.5 * top), None
+    low, high = 0.05 * top, 0.95 * top
     for _ in range(6):
         # A level that no voxel has exactly: marching cubes then makes no triangles of no area.
         vertices_kji, faces, _, _ = marching_cubes(blurred, level=np.float32(level) + np.float32(1e-5))

@@ -20,7 +20,7 @@ _LEVEL_MM = 12.0  # planes this near to the source's level count as its level
 _NEAREST_LEVEL_MM = 5.0  # and these as the nearest wall's
 _NEAR_MM = 1.0  # wall points at most this much farther than the nearest one compete with it
 _LEAST_SEEN_NEAREST = 0.5
-_LEAST_SEEN_LEVEL = 0.6
+_LEAST_SEEN_LEVEL = 0.65
 _LEAST_SEEN = 0.55
 _WEAK_SCORE = 0.55  # mean score of the path; real canals without streaks 0.6 to 0.9
 _RIVAL_MARGIN = 0.15
@@ -28,7 +28,7 @@ _AREA_MM2 = (80.0, 620.0)  # narrow thoracic canals about 130, wide lumbar ones 
 _AREA_CHANGE = 1.6  # of neighbouring 10 mm
 _MOST_TILT_DEG = 50.0
 _MOST_NOISE_HU = 60.0  # inside the canal; 10 to 40 in clean scans
-_MOST_HIDDEN = 0.25
+_MOST_HIDDEN = 0.5
 _COARSE_SPACING_MM = 2.5
 _FAR_MM = 35.0
 _END_MARGIN_MM = 3.0  # at least this much of the canal beyond the source's level
@@ -37,6 +37,10 @@ _EDGE_UNCERTAINTY_MM = 0.3
 _SPACING_PART = 0.25  # of the voxel spacing across the wall: localisation of an edge sampled once a voxel
 _GAP_PART = 0.25  # how much an interpolated wall strays, of the distance to the nearest seen wall
 _GAP_LEAST_MM = 0.8
+# Beyond these it is no canal at all, and there is no answer
+_NO_CANAL_SEEN = 0.4
+_NO_CANAL_AREA_MM2 = (70.0, 800.0)
+_NO_CANAL_CHANGE = 2.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,6 +76,20 @@ def judge(volume: Volume, path: CanalPath, wall: CanalWall, source_lps_mm: Float
     )
 
 
+def why_no_canal(wall: CanalWall, source_lps_mm: FloatArray) -> str | None:
+    """Why a wall cannot be a spinal canal's; None if it can."""
+    seen = float(np.mean(wall.seen))
+    if seen < _NO_CANAL_SEEN:
+        return f"what is most like one has only {seen:.0%} of its wall on bone"
+    area = float(np.median(wall.area_mm2()[_source_level(wall, source_lps_mm)]))
+    if not _NO_CANAL_AREA_MM2[0] <= area <= _NO_CANAL_AREA_MM2[1]:
+        return f"what is most like one has a cross section of {area:.0f} mm2"
+    change = _area_change(wall)
+    if change > _NO_CANAL_CHANGE:
+        return f"what is most like one changes its cross section by a factor {change:.1f} within 10 mm"
+    return None
+
+
 def _reasons_nearest(wall: CanalWall, distance: FloatArray, around: npt.NDArray[np.bool_], plane: int) -> list[str]:
     reasons = []
     rivals = distance <= distance.min() + _NEAR_MM
@@ -100,21 +118,29 @@ def _near_plane(wall: CanalWall, plane: int, within_mm: float = _LEVEL_MM) -> np
     return result
 
 
+def _source_level(wall: CanalWall, source_lps_mm: FloatArray) -> npt.NDArray[np.bool_]:
+    """Planes near the one whose middle is nearest to the source."""
+    return _near_plane(wall, int(np.argmin(np.linalg.norm(wall.frame.centre_lps_mm - source_lps_mm, axis=1))))
+
+
+def _area_change(wall: CanalWall) -> float:
+    """Largest ratio of (smoothed) cross sections 10 mm apart."""
+    smooth = ndimage.gaussian_filter1d(wall.area_mm2(), 2.0, mode="nearest")
+    step = min(round(10.0 / PLANE_STEP_MM), smooth.size - 1)
+    return float(np.exp(np.max(np.abs(np.log(smooth[step:] / smooth[:-step])))))
+
+
 def _reasons_shape(wall: CanalWall, source_lps_mm: FloatArray) -> list[str]:
     reasons = []
     centre = wall.frame.centre_lps_mm
-    level = _near_plane(wall, int(np.argmin(np.linalg.norm(centre - source_lps_mm, axis=1))))
-    area = wall.area_mm2()
-    low, high = float(area[level].min()), float(area[level].max())
+    area = wall.area_mm2()[_source_level(wall, source_lps_mm)]
+    low, high = float(area.min()), float(area.max())
     if low < _AREA_MM2[0] or high > _AREA_MM2[1]:
         limits = f"{_AREA_MM2[0]:.0f} to {_AREA_MM2[1]:.0f}"
         reasons.append(f"its cross section of {low:.0f} to {high:.0f} mm2 is unusual (expected {limits})")
-    smooth = ndimage.gaussian_filter1d(area, 2.0, mode="nearest")
-    step = round(10.0 / PLANE_STEP_MM)
-    if area.size > step:
-        ratio = float(np.max(np.abs(np.log(smooth[step:] / smooth[:-step]))))
-        if ratio > np.log(_AREA_CHANGE):
-            reasons.append(f"its cross section changes by a factor {np.exp(ratio):.1f} within 10 mm")
+    change = _area_change(wall)
+    if change > _AREA_CHANGE:
+        reasons.append(f"its cross section changes by a factor {change:.1f} within 10 mm")
     tangent = np.gradient(centre, axis=0)
     tilt = np.degrees(np.arccos(np.clip(np.abs(tangent[:, 2]) / np.linalg.norm(tangent, axis=1), 0.0, 1.0)))
     if float(tilt.max()) > _MOST_TILT_DEG:
