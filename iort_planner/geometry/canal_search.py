@@ -81,7 +81,7 @@ def intensity_scale(volume: Volume, source_lps_mm: FloatArray, axis_lps: FloatAr
     points = points[needle_distance_mm(points, source_lps_mm, axis_lps) > 6.0]
     values = volume.sample(points)
     values = values[np.isfinite(values)]
-    values = values[values > np.percentile(volume.values[::7, ::7, ::7], 2)] if values.size else values
+    values = values[values > values.min()] if values.size else values  # padding outside a round field of view
     if values.size < 1000:
         raise CanalNotFoundError(not_found(source_lps_mm, "the source lies at the image's edge"))
     low, high = np.percentile(values, [1.0, 97.0])
