@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iort_planner.cli import options
 from iort_planner.errors import ImageError, OutputError, PlanError
 
 if TYPE_CHECKING:
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
     from iort_planner.imaging.volume import ImageGrid, Volume
     from iort_planner.planning.plan import Plan
 
+SCHEMA = "iort-planner/view/1"
 
-def add_subparser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+
+def add_subparser(subparsers: options.Subparsers) -> None:
     parser = subparsers.add_parser(
         "view",
         help="needle, canal and isodoses of a plan in 3-D",
@@ -26,6 +30,7 @@ def add_subparser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("plan_dir", type=Path, metavar="PLAN_DIR", help="folder that 'plan' wrote")
     parser.add_argument("--screenshot", type=Path, metavar="FILE.png", help="write the picture, open no window")
     parser.add_argument("--image", type=Path, metavar="PATH", help="the scan, when it has moved since the plan")
+    options.add_output_options(parser)
     parser.set_defaults(func=run)
 
 
@@ -47,7 +52,11 @@ def run(args: argparse.Namespace) -> int:
         render.show(scene)
     else:
         render.screenshot(scene, args.screenshot)
-        sys.stdout.write(f"{args.screenshot}\n")
+        if not args.json:
+            sys.stdout.write(f"{args.screenshot}\n")
+    if args.json:
+        picture = None if args.screenshot is None else str(args.screenshot)
+        sys.stdout.write(json.dumps({"schema": SCHEMA, "verdict": plan.verdict, "screenshot": picture}) + "\n")
     return 0
 
 

@@ -98,7 +98,7 @@ class Rod:
         rho = np.linalg.norm(radial, axis=1)
         z_near = np.clip(z, 0.0, self.length_mm)
         shrink = np.minimum(1.0, self.radius_mm / np.maximum(rho, 1e-300))
-        result = self.start_mm + z_near[:, None] * self.axis + radial * shrink[:, None]
+        result: FloatArray = self.start_mm + z_near[:, None] * self.axis + radial * shrink[:, None]
         if self.round_start:
             centre = self.start_mm + self.radius_mm * self.axis
             from_centre = points - centre

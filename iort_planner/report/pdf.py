@@ -53,7 +53,11 @@ def write_pdf(plan: Plan, slices_png: bytes, scene_png: bytes | None) -> bytes:
         invariant=1,
     )
     width = document.width - 12.0  # the frame's own padding
-    story = [*_first_page(plan, slices_png, scene_png, width), PageBreak(), *_second_page(plan, width)]
+    story = [
+        *_first_page(plan, slices_png, scene_png, width),
+        PageBreak(),
+        *_second_page(plan, width, document.height - 12.0),
+    ]
     document.build(story, canvasmaker=_numbered_canvas(plan))
     return buffer.getvalue()
 
@@ -266,9 +270,9 @@ def _side_table(plan: Plan, width: float) -> Any:
     return _table(rows, [10.0, width - 10.0], style)
 
 
-def _second_page(plan: Plan, width: float) -> list[Any]:
+def _second_page(plan: Plan, width: float, height: float) -> list[Any]:
     from reportlab.lib.colors import HexColor
-    from reportlab.platypus import Spacer
+    from reportlab.platypus import KeepInFrame, Spacer
 
     parts: list[Any] = []
     for title, rows in tables.sections(plan):
@@ -290,7 +294,8 @@ def _second_page(plan: Plan, width: float) -> list[Any]:
     parts.append(_text("All checks", 10, bold=True))
     parts.append(Spacer(1, 2))
     parts.append(_check_table(list(plan.checks), width))
-    return parts
+    # One page, whatever the length of origins and messages: the text shrinks rather than runs on.
+    return [KeepInFrame(width, height, parts, mode="shrink")]
 
 
 def _draw_foot(canvas: Any, plan: Plan, page: int, pages: int) -> None:

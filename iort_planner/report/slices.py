@@ -14,7 +14,7 @@ from iort_planner.errors import InputError
 from iort_planner.imaging.volume import ImageGrid, Volume
 from iort_planner.report.overlays import draw_overlays
 from iort_planner.report.planes import PLANES, Plane
-from iort_planner.units import FloatArray, format_time
+from iort_planner.units import FloatArray
 from iort_planner.viewer import palette
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _draw_words(figure: Figure, plan: Plan, window: Window) -> None:
     figure.text(
         0.988,
         0.955,
-        f"dwell time {format_time(result.dwell_time_s)}      "
+        f"dwell time {plan.dwell_time_text}      "
         f"canal at most {palette.computed_text(result.canal_max_gy, result.canal_max_gy_rbe)}   "
         f"(limit {palette.level_text(plan.prescription.limit_gy, rbe)})",
         color=palette.INK,

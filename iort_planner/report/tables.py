@@ -22,7 +22,7 @@ def headline(plan: Plan) -> list[tuple[str, str, str]]:
     level = next(v for v in radii.values() if "prescription" in v.role)
     radius = "outside the table" if level.radius_mm is None else f"{level.radius_mm:.1f} mm"
     return [
-        ("Dwell time", format_time(result.dwell_time_s), _how_set(plan)),
+        ("Dwell time", plan.dwell_time_text, _how_set(plan)),
         (
             "Canal, highest dose",
             f"{dose_number(result.canal_max_gy)} Gy",
@@ -36,7 +36,7 @@ def headline(plan: Plan) -> list[tuple[str, str, str]]:
         ("Tip to canal", f"{canal.distance_from_tip_mm:.1f} mm", "from the outer distal end of the applicator"),
         (
             "Largest safe dwell time",
-            format_time(result.max_safe_dwell_time_s),
+            plan.max_safe_dwell_time_text,
             f"canal then at its limit of {level_text(prescription.limit_gy, rbe)}",
         ),
         (f"Radius of {prescription.dose_gy:g} Gy", radius, f"{level.label}; from the source centre, transverse plane"),
@@ -209,13 +209,12 @@ def _source(plan: Plan) -> Rows:
 def _dose(plan: Plan) -> Rows:
     result, bands = plan.result, plan.result.uncertainty
     rows: Rows = [
-        (f"dwell, needle {dwell.needle}", f"{format_time(dwell.time_s)} ({dwell.time_s:.1f} s)")
-        for dwell in plan.dwells
+        (f"dwell, needle {dwell.needle}", f"{plan.dwell_time_text} ({dwell.time_s:.1f} s)") for dwell in plan.dwells
     ]
     rows += [
         (
             "largest safe dwell time",
-            f"{format_time(result.max_safe_dwell_time_s)} ({result.max_safe_dwell_time_s:.1f} s)",
+            f"{plan.max_safe_dwell_time_text} ({result.max_safe_dwell_time_s:.1f} s)",
         ),
         ("canal, highest dose", computed_text(result.canal_max_gy, result.canal_max_gy_rbe)),
         (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from iort_planner.units import FloatArray, format_time
+from iort_planner.units import FloatArray
 from iort_planner.viewer import palette
 from iort_planner.viewer.anatomy import Rod, bone_surface, canal_surface
 from iort_planner.viewer.meshes import Mesh, needle_mesh, sphere_mesh, tube_mesh
@@ -228,7 +228,7 @@ def _title(plan: Plan) -> tuple[str, ...]:
     result, limit = plan.result, palette.level_text(plan.prescription.limit_gy, plan.prescription.rbe)
     return (
         palette.verdict_text(plan),
-        f"dwell time {format_time(result.dwell_time_s)}",
+        f"dwell time {plan.dwell_time_text}",
         f"canal at most {palette.computed_text(result.canal_max_gy, result.canal_max_gy_rbe)}  (limit {limit})",
     )
 
