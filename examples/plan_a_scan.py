@@ -17,13 +17,9 @@ def main(scan: Path, out: Path) -> int:
     except IortError as problem:
         print("cannot plan:", problem)
         return 2
-    result = plan.result
-    print(
-        f"{plan.verdict.upper()}: {plan.dwell_time_text}, 8 Gy at {result.isodose_radius_mm['8']:.1f} mm from the source centre"
-    )
-    print(
-        f"canal at {plan.canal.distance_from_source_mm:.1f} mm: {result.canal_max_gy:.1f} Gy, {result.canal_max_gy_rbe:.1f} Gy(RBE)"
-    )
+    result, distance, radius = plan.result, plan.canal.distance_from_source_mm, plan.result.isodose_radius_mm["8"]
+    print(f"{plan.verdict.upper()}: {plan.dwell_time_text}, 8 Gy at {radius:.1f} mm from the source centre")
+    print(f"canal at {distance:.1f} mm: {result.canal_max_gy:.1f} Gy = {result.canal_max_gy_rbe:.1f} Gy(RBE)")
     for check in plan.checks:
         if check.status != "pass":
             print(f"  {check.status} {check.id}: {check.message}")

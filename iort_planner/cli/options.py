@@ -5,18 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Subparsers(Protocol):
-    """What ``add_subparsers`` returns, as far as commands need it."""
-
-    def add_parser(self, name: str, **kwargs: object) -> argparse.ArgumentParser:
-        """Add a command."""
-        ...
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

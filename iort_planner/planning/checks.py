@@ -217,8 +217,9 @@ def _age_check(acquired_at: str | None, created: dt.datetime) -> Check:
     age = created - acquired
     status = "pass" if -MAX_AGE <= age <= MAX_AGE else "warn"
     days = age / dt.timedelta(days=1)
-    text = f"{days:.1f} days old" if days >= 0 else "dated in the future"
-    return Check(id="scan-older-than-a-day", status=status, message=f"acquired {acquired_at}, {text}")
+    text = f"{abs(days):.1f} days old" if days > -0.05 else f"dated {-days:.1f} days in the future"
+    when = acquired.isoformat(sep=" ", timespec="minutes")
+    return Check(id="scan-older-than-a-day", status=status, message=f"acquired {when}, {text}")
 
 
 def _because(reasons: tuple[str, ...]) -> str:

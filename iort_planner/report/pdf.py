@@ -275,6 +275,7 @@ def _second_page(plan: Plan, width: float, height: float) -> list[Any]:
     from reportlab.platypus import KeepInFrame, Spacer
 
     parts: list[Any] = []
+    page_width, width = width, 1.25 * width
     for title, rows in tables.sections(plan):
         parts.append(_text(title, 10, bold=True))
         parts.append(Spacer(1, 2))
@@ -294,8 +295,8 @@ def _second_page(plan: Plan, width: float, height: float) -> list[Any]:
     parts.append(_text("All checks", 10, bold=True))
     parts.append(Spacer(1, 2))
     parts.append(_check_table(list(plan.checks), width))
-    # One page, whatever the length of origins and messages: the text shrinks rather than runs on.
-    return [KeepInFrame(width, height, parts, mode="shrink")]
+    # One page, whatever the length of origins and messages: set wide, it shrinks rather than runs on.
+    return [KeepInFrame(page_width, height, parts, mode="shrink")]
 
 
 def _draw_foot(canvas: Any, plan: Plan, page: int, pages: int) -> None:

@@ -11,7 +11,6 @@ from scipy.interpolate import PchipInterpolator
 from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError
 from iort_planner.units import AnyQuantity, FloatArray, Quantity, magnitude_in
 
-
 _ROUNDING = 1e-12  # a rate computed from a row's own dose and time comes back to that row
 
 

@@ -58,7 +58,7 @@ def test_every_shipped_table_is_read_and_not_clinical() -> None:
 @pytest.mark.parametrize("key", sorted(HEAD))
 def test_each_required_key_is_required(tmp_path: Path, key: str) -> None:
     with pytest.raises(DepthDoseTableError, match=key):
-        read_table(write(tmp_path, **{key: None}))
+        read_table(write(tmp_path, ROWS, **{key: None}))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""Each example is a script under 80 lines that runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+
+    assert len(text.splitlines()) < 80
+    assert f"python examples/{path.name}" in text
+
+
+def test_plan_a_scan_plans_the_small_phantom_and_stops_clearly_on_nothing(small_phantom: Path, tmp_path: Path) -> None:
+    done = run("plan_a_scan.py", small_phantom / "scan", tmp_path / "plan")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "8 Gy at" in done.stdout
+    assert (tmp_path / "plan" / "report.pdf").stat().st_size > 10_000
+
+    done = run("plan_a_scan.py", tmp_path / "nothing", tmp_path / "plan-2")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "cannot plan:" in done.stdout
+
+
+def test_what_a_tip_error_does_shows_the_steepness() -> None:
+    done = run("what_a_tip_error_does.py")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    row = next(line for line in done.stdout.splitlines() if line.strip().startswith("8.0"))
+    assert float(row.split()[3]) == pytest.approx(11.4, abs=0.1)  # 8 Gy times (8/7)^2.65
