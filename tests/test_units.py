@@ -57,7 +57,7 @@ def test_importing_the_package_and_help_load_neither_vtk_nor_simpleitk() -> None
         "from iort_planner.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
         "heavy = {'vtk', 'vtkmodules', 'pyvista', 'SimpleITK', 'numpy', 'scipy', 'pydicom', 'matplotlib'}\n"
-        "sys.exit(','.join(sorted(heavy & set(sys.modules))))\n"
+        "sys.exit(','.join(sorted(heavy & set(sys.modules))) or 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 

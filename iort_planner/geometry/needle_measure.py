@@ -7,34 +7,34 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iort_planner.geometry.needle_model import Frame, Pose, centre_at, centre_line, fit, frame_from
+from iort_planner.geometry.needle_model import Fit, Frame, Pose, centre_at, centre_line, fit, frame_from
 from iort_planner.geometry.needle_profile import EndKind, Profile, bending
 from iort_planner.geometry.needle_scene import build_scene
 
 if TYPE_CHECKING:
     from iort_planner.applicator import Applicator
+    from iort_planner.geometry.needle_model import Scene
     from iort_planner.imaging.volume import Volume
     from iort_planner.units import FloatArray
 
+# The numbers below are our own choice from sweeps over scans with a known needle (tests/geometry/needle_scans.py).
 WINDOW_MM = 40.0  # the distal part that is fitted: ten diameters fix a direction to 0.1 deg; a bent rest does not pull
-_BENT_MM = (
-    0.4  # over this the fit may bend: below, straight is the better guess (sweep: straight needles stay under it)
-)
-_ROUGHLY_BENT_MM = 0.8  # the same for centroids of sections, which wobble by up to 0.7 mm in 3 mm slices
-_SEGMENT_MM = 6.0  # of the centre line: enough voxels for 0.05 mm even in 3 mm slices
+_NOISE_SHARE = 0.03  # of the plateau: misfits beyond this count less (soft L1); about 100 HU at 3071
+_DEFAULT_CANNULA_WALL_MM = 0.5  # start of the fit where the applicator file gives no outer diameter
+_REFIT_SHARE = 0.8  # a free radius that fits so much better has found a better start for the known one
 # A cannula's end is taken as seen where it lowers the misfit to this share (without one it stays at 1) ...
 _STEP_SHARE = 0.9
 # ... or, among streaks, to this one if the apparent area also grows by over half of what 4.4 to 5.4 mm gives (7.7).
 _STEP_SHARE_STREAKS, _STEP_AREA_MM2 = 0.97, 4.0
-_ALIKE_SHARE = 0.04  # two radii that fit within this are not told apart; our own choice
-_DEFAULT_CANNULA_WALL_MM = 0.5  # start of the fit where the applicator file gives no outer diameter
-_NOISE_SHARE = 0.03  # of the plateau: misfits beyond this count less (soft L1); about 100 HU at 3071
-_BEND_REACH_MM = 50.0  # the bend at the distal end is the bend of this much of the needle, not of its hub
-_REFIT_SHARE = 0.8
-_DIAMETER_MM = 0.35  # half of the step from shaft to cannula and a bit: the free diameter of clean scans is within 0.1
+_ALIKE_SHARE = 0.04  # two radii that fit within this are not told apart
 _WALL_SHARE = 0.15  # of the metal's value, where a hollow cannula over the plastic would stand; blur leaves 0.02
 _OVER_MM = 0.3  # a cannula end further distal than this stands over the plastic
 _NEAR_MM = 1.5  # ends closer than two blurs do not show a step
+_DIAMETER_MM = 0.35  # a third of the step from shaft to cannula; clean scans are within 0.1
+_ROUGHLY_BENT_MM = 0.8  # centroids of sections of straight needles wobble by up to 0.7 mm in 3 mm slices
+_SEGMENT_MM = 6.0  # of the centre line: enough voxels for 0.05 mm even in 3 mm slices
+_BENT_MM, _BENT_SHARE = 0.12, 0.98  # from here a bend is tried, and kept where it lowers the misfit to this share
+_BEND_REACH_MM = 50.0  # the bend at the distal end is the bend of this much of the needle, not of its hub
 _STRAIGHT: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", "end", "height", "blur", "slice_share")
 _BEND: tuple[str, ...] = ("side_bend", "up_bend")
 
@@ -126,60 +126,31 @@ def orient(profile: Profile) -> Shaft:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Reading:
+    """Which of bare shaft, shaft with the cannula's end in view, and cannula up to the end the voxels show."""
+
+    fit: Fit
+    free: tuple[str, ...]
+    over: bool
+    doubt_mm: float
+    reasons: tuple[str, ...]
+
+
 def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measurement:
     """Fit shaft, end and cannula near the distal end; the applicator's diameter stands in for the unseen height."""
-    radius = applicator.outer_radius_mm
-    outer = applicator.cannula_outer_diameter_mm
-    wall_radius = (
-        outer / 2.0 if outer is not None else applicator.cannula_inner_diameter_mm / 2.0 + _DEFAULT_CANNULA_WALL_MM
-    )
     step, growth = _area_step(shaft)
     reach = min(shaft.visible_mm - 2.0, max(WINDOW_MM, step + 8.0 if step is not None and step < 60.0 else 0.0))
     scene = build_scene(volume, shaft.frame, shaft.curvature, reach)
     noise = _NOISE_SHARE * abs(shaft.plateau)
-    start = Pose(
-        radius=radius, cannula_radius=wall_radius, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
-        side_bend=float(shaft.curvature[0]), up_bend=float(shaft.curvature[1]), end=0.0, cannula_end=np.inf,
-        height=shaft.plateau * (2.0 if np.isfinite(scene.ceiling) else 1.0), blur=0.65, slice_share=1.0,
-    )  # fmt: skip
-    free = (*_STRAIGHT, *_BEND) if np.any(shaft.curvature) else _STRAIGHT
-    tube = ("cannula_end",) if outer is not None else ("cannula_end", "cannula_radius")
-    bare = fit(scene, start, free, noise)
-    loose = fit(scene, bare.pose, (*free, "radius"), noise)
-    thick = fit(scene, replace(loose.pose, radius=wall_radius), free, noise)
-    if loose.cost < _REFIT_SHARE * bare.cost:  # the first start was too far off for the known radius
-        bare = min(bare, fit(scene, replace(loose.pose, radius=radius), free, noise), key=lambda f: f.cost)
-    starts = [step] if step is not None else []
-    if scene.wall_beyond > _WALL_SHARE:
-        starts.append(-2.0)
-    stepped = [fit(scene, replace(bare.pose, cannula_end=c), (*free, *tube), noise) for c in starts]
-    tubed = min(stepped, key=lambda f: f.cost, default=None)
-    share = _STEP_SHARE_STREAKS if growth > _STEP_AREA_MM2 else _STEP_SHARE
-    best, over, reasons = bare, False, []
-    if tubed is not None and tubed.cost < share * min(bare.cost, thick.cost):
-        best, free = tubed, (*free, *tube)
-        over = best.pose.cannula_end < best.pose.end - _OVER_MM
-        if abs(best.pose.cannula_end - best.pose.end) < _NEAR_MM:
-            reasons.append("the cannula ends at the metal's distal end: the two ends cannot be told apart")
-    elif thick.cost < (1.0 - _ALIKE_SHARE) * bare.cost:
-        best, over = thick, True
-    elif thick.cost < (1.0 + _ALIKE_SHARE) * bare.cost:
-        reasons.append("the bare shaft and the cannula cannot be told apart at the metal's end")
-    doubt = abs(thick.pose.end - bare.pose.end) if best is thick or reasons else 0.0
-    # The whole visible centre line decides whether the needle bends; a straight one is fitted as straight.
+    reading = _read(scene, shaft, applicator, step, growth, noise)
     whole = build_scene(volume, shaft.frame, shaft.curvature, shaft.visible_mm - 1.0)
-    line = centre_line(whole, best.pose, _SEGMENT_MM)
+    line = centre_line(whole, reading.fit.pose, _SEGMENT_MM)
     bending_mm = _from_chord(line)
-    bent = bending_mm > _BENT_MM
-    if bent != ("side_bend" in free):
-        free = (*free, *_BEND) if bent else tuple(name for name in free if name not in _BEND)
-        distal = line[line[:, 2] < _BEND_REACH_MM]
-        side_bend, up_bend = (float(np.polyfit(distal[:, 2], distal[:, n], 2)[0]) if bent else 0.0 for n in range(2))
-        best = fit(scene, replace(best.pose, side_bend=side_bend, up_bend=up_bend), free, noise)
-    if best is not bare:
-        loose = fit(scene, best.pose, (*free, "radius"), noise)
-    diameter = 2.0 * loose.pose.radius
-    if over:
+    best, free = _straight_or_bent(scene, reading, line, bending_mm, noise)
+    diameter = 2.0 * fit(scene, best.pose, (*free, "radius"), noise).pose.radius
+    reasons = list(reading.reasons)
+    if reading.over:
         reasons.append("the cannula stands over the metal's distal end: the tip may lie elsewhere")
     elif abs(diameter - applicator.outer_diameter_mm) > _DIAMETER_MM:
         reasons.append(
@@ -198,12 +169,71 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
         end_sigma_mm=best.sigma["end"],
         angle_sigma_rad=float(np.hypot(best.sigma["side_slope"], best.sigma["up_slope"])),
         misfit=best.residual_rms / abs(shaft.plateau),
-        end_doubt_mm=doubt,
+        end_doubt_mm=reading.doubt_mm,
         bending_mm=bending_mm,
         cannula_end_lps_mm=_point(frame, pose, pose.cannula_end) if np.isfinite(pose.cannula_end) else None,
-        cannula_over_plastic=over,
+        cannula_over_plastic=reading.over,
         reasons=tuple(reasons),
     )
+
+
+def _read(
+    scene: Scene, shaft: Shaft, applicator: Applicator, step: float | None, growth: float, noise: float
+) -> _Reading:
+    """Fit the readings that the voxels allow and take the best."""
+    radius = applicator.outer_radius_mm
+    outer = applicator.cannula_outer_diameter_mm
+    wall_radius = (
+        applicator.cannula_inner_diameter_mm / 2.0 + _DEFAULT_CANNULA_WALL_MM if outer is None else outer / 2.0
+    )
+    tube = ("cannula_end", "cannula_radius") if outer is None else ("cannula_end",)
+    start = Pose(
+        radius=radius, cannula_radius=wall_radius, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
+        side_bend=float(shaft.curvature[0]), up_bend=float(shaft.curvature[1]), end=0.0, cannula_end=np.inf,
+        height=shaft.plateau * (2.0 if np.isfinite(scene.ceiling) else 1.0), blur=0.65, slice_share=1.0,
+    )  # fmt: skip
+    free = (*_STRAIGHT, *_BEND) if np.any(shaft.curvature) else _STRAIGHT
+    bare = fit(scene, start, free, noise)
+    loose = fit(scene, bare.pose, (*free, "radius"), noise)
+    thick = fit(scene, replace(loose.pose, radius=wall_radius), free, noise)
+    if loose.cost < _REFIT_SHARE * bare.cost:  # the first start was too far off for the known radius
+        bare = min(bare, fit(scene, replace(loose.pose, radius=radius), free, noise), key=lambda f: f.cost)
+    starts = ([] if step is None else [step]) + ([-2.0] if scene.wall_beyond > _WALL_SHARE else [])
+    tubed = min(
+        (fit(scene, replace(bare.pose, cannula_end=at), (*free, *tube), noise) for at in starts),
+        key=lambda f: f.cost,
+        default=None,
+    )
+    apart_mm = abs(thick.pose.end - bare.pose.end)
+    share = _STEP_SHARE_STREAKS if growth > _STEP_AREA_MM2 else _STEP_SHARE
+    if tubed is not None and tubed.cost < share * min(bare.cost, thick.cost):
+        past_mm = tubed.pose.end - tubed.pose.cannula_end
+        near = abs(past_mm) < _NEAR_MM
+        reasons = ("the cannula ends at the metal's distal end: the two ends cannot be told apart",) if near else ()
+        return _Reading(
+            fit=tubed, free=(*free, *tube), over=past_mm > _OVER_MM, doubt_mm=apart_mm if near else 0.0, reasons=reasons
+        )
+    if thick.cost < (1.0 - _ALIKE_SHARE) * bare.cost:  # the shaft's end is hidden: anywhere under the cannula
+        return _Reading(fit=thick, free=free, over=True, doubt_mm=applicator.radiolucent_tip_length_mm, reasons=())
+    alike = thick.cost < (1.0 + _ALIKE_SHARE) * bare.cost
+    reasons = ("the bare shaft and the cannula cannot be told apart at the metal's end",) if alike else ()
+    return _Reading(fit=bare, free=free, over=False, doubt_mm=apart_mm if alike else 0.0, reasons=reasons)
+
+
+def _straight_or_bent(
+    scene: Scene, reading: _Reading, line: FloatArray, bending_mm: float, noise: float
+) -> tuple[Fit, tuple[str, ...]]:
+    """The reading refitted with a bend where the whole visible centre line bends and the fit agrees, else straight."""
+    pose, free = reading.fit.pose, tuple(name for name in reading.free if name not in _BEND)
+    straight = reading.fit
+    if free != reading.free:
+        straight = fit(scene, replace(pose, side_bend=0.0, up_bend=0.0), free, noise)
+    distal = line[line[:, 2] < _BEND_REACH_MM]
+    if bending_mm <= _BENT_MM or distal.shape[0] < 4:
+        return straight, free
+    side_bend, up_bend = (float(np.polyfit(distal[:, 2], distal[:, n], 2)[0]) for n in range(2))
+    bent = fit(scene, replace(pose, side_bend=side_bend, up_bend=up_bend), (*free, *_BEND), noise)
+    return (bent, (*free, *_BEND)) if bent.cost < _BENT_SHARE * straight.cost else (straight, free)
 
 
 def _point(frame: Frame, pose: Pose, along: float) -> FloatArray:
