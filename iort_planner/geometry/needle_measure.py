@@ -33,7 +33,10 @@ _NEAR_MM = 1.5  # ends closer than two blurs do not show a step
 _DIAMETER_MM = 0.35  # a third of the step from shaft to cannula; clean scans are within 0.1
 _ROUGHLY_BENT_MM = 0.8  # centroids of sections of straight needles wobble by up to 0.7 mm in 3 mm slices
 _SEGMENT_MM = 6.0  # of the centre line: enough voxels for 0.05 mm even in 3 mm slices
-_BENT_MM, _BENT_SHARE = 0.12, 0.98  # from here a bend is tried, and kept where it lowers the misfit to this share
+_BENT_MM, _BENT_SHARE = 0.12, 0.98  # from here a bend is tried, and kept where it lowers the misfit to this share ...
+_BENT_RATIO = (
+    2.5  # ... or, in noise, at all, if the segments' scatter about a parabola is so much less than about a line
+)
 _BEND_REACH_MM = 50.0  # the bend at the distal end is the bend of this much of the needle, not of its hub
 _STRAIGHT: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", "end", "height", "blur", "slice_share")
 _BEND: tuple[str, ...] = ("side_bend", "up_bend")
@@ -231,9 +234,13 @@ def _straight_or_bent(
     distal = line[line[:, 2] < _BEND_REACH_MM]
     if bending_mm <= _BENT_MM or distal.shape[0] < 4:
         return straight, free
-    side_bend, up_bend = (float(np.polyfit(distal[:, 2], distal[:, n], 2)[0]) for n in range(2))
-    bent = fit(scene, replace(pose, side_bend=side_bend, up_bend=up_bend), (*free, *_BEND), noise)
-    return (bent, (*free, *_BEND)) if bent.cost < _BENT_SHARE * straight.cost else (straight, free)
+    at, across = distal[:, 2], distal[:, :2]
+    parabola, flat = np.polyfit(at, across, 2), np.polyfit(at, across, 1)
+    scatter = [float(np.linalg.norm(across - np.vander(at, len(c)) @ c)) for c in (parabola, flat)]
+    start = replace(pose, side_bend=float(parabola[0, 0]), up_bend=float(parabola[0, 1]))
+    bent = fit(scene, start, (*free, *_BEND), noise)
+    share = 1.0 if distal.shape[0] > 4 and scatter[1] > _BENT_RATIO * scatter[0] else _BENT_SHARE
+    return (bent, (*free, *_BEND)) if bent.cost < share * straight.cost else (straight, free)
 
 
 def _point(frame: Frame, pose: Pose, along: float) -> FloatArray:

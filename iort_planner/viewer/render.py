@@ -33,7 +33,7 @@ picture = plotter.screenshot(return_img=True)
 raise SystemExit(0 if picture.max() > picture.min() else 3)
 """
 _REMEDY = (
-    "install an OpenGL library (Debian: apt-get install libegl1 libgl1 libx11-6, or libosmesa6; "
+    "install an OpenGL library (Debian: apt-get install libegl1 libgl1; "
     "Windows and macOS: a graphics driver), or leave the 3-D picture out"
 )
 
