@@ -34,7 +34,11 @@ def run(args: argparse.Namespace) -> int:
 
     survey = survey_path(args.input)
     if args.json:
-        document = {"schema": SCHEMA, "series": [_as_json(report) for report in survey.series]}
+        document = {
+            "schema": SCHEMA,
+            "intended_use": INTENDED_USE,
+            "series": [_as_json(report) for report in survey.series],
+        }
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
         lines = [line for report in survey.series for line in _for_people(report)]

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import DSfloat
 
-from iort_planner import __version__
+from iort_planner import INTENDED_USE, __version__
 from iort_planner.errors import OutputError
 from iort_planner.phantom.scan import MIN_HU, Phantom, uid_of
 
@@ -83,6 +83,7 @@ def _common(phantom: Phantom, acquired_at: datetime) -> Dataset:
     ds.Manufacturer, ds.ManufacturerModelName = "iort_planner", "digital phantom"
     ds.SoftwareVersions = __version__
     ds.ReferringPhysicianName = ""
+    ds.ImageComments = INTENDED_USE
     ds.StudyDescription = "Digital phantom, not a patient"
     ds.SeriesDescription = f"phantom {spec.name}, seed {seed}"[:64]
     ds.PatientName, ds.PatientID = "PHANTOM^DIGITAL", "PHANTOM"

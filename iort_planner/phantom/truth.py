@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from iort_planner import INTENDED_USE, __version__
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from iort_planner.phantom.spec_model import PhantomSpec
     from iort_planner.units import FloatArray
 
-SCHEMA = "iort-planner/phantom-truth/1"
+SCHEMA = "iort-planner/truth/1"
 _Piece: TypeAlias = "Callable[[FloatArray], tuple[FloatArray, FloatArray]]"
 
 
@@ -61,6 +63,8 @@ class PhantomTruth:
         spec = self.spec
         return {
             "schema": SCHEMA,
+            "intended_use": INTENDED_USE,
+            "software": {"name": "iort_planner", "version": __version__},
             "spec": spec.name,
             "spec_sha256": spec.sha256,
             "description": spec.description,

@@ -150,6 +150,8 @@ def test_phantom_writes_scan_and_truth(capsys: pytest.CaptureFixture[str], tmp_p
     assert captured.err == ""
     assert truth["seed"] == 3
     assert sorted(entry.name for entry in (tmp_path / "p").iterdir()) == ["scan", "truth.json"]
+    assert main(["phantom", "small", "--out", str(tmp_path / "p"), "--quiet"]) == 0  # replaced whole
+    assert "seed 1" in capsys.readouterr().out
     assert main(["phantom", "no-such-spec", "--out", str(tmp_path / "q")]) == 2
     assert "reference" in capsys.readouterr().err
 

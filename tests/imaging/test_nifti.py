@@ -13,6 +13,7 @@ import pytest
 import SimpleITK
 from scipy.spatial.transform import Rotation
 
+from iort_planner import __version__
 from iort_planner.errors import OutputError
 from iort_planner.imaging.nifti import write_nifti
 from iort_planner.imaging.volume import ImageGrid
@@ -67,9 +68,12 @@ def test_same_input_same_bytes_whatever_the_name_and_the_time(tmp_path: Path, mo
     assert sitk.ReadImage(str(tmp_path / "a.nii.gz")).GetPixelIDTypeAsString() == "8-bit unsigned integer"
 
 
-def test_scale_is_a_factor_on_the_values(tmp_path: Path) -> None:
-    write_nifti(tmp_path / "a.nii", np.full(grid().shape, 3, dtype=np.uint8), grid(), scale=0.5)
-    assert np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "a.nii")))).tolist() == [1.5]
+def test_the_header_says_what_made_the_file_and_what_it_is_not_for(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a.nii", np.full(grid().shape, 3, dtype=np.uint8), grid())
+    description = (tmp_path / "a.nii").read_bytes()[148:228].rstrip(b"\0").decode("ascii")  # NIfTI-1: descrip
+
+    assert description.startswith(f"iort_planner {__version__}")
+    assert description.endswith("not for treating patients")
 
 
 def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
@@ -79,6 +83,6 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Path) -> None
         write_nifti(tmp_path / "a.nii", np.zeros((5, 6, 7)), grid())
     with pytest.raises(OutputError, match="name of a NIfTI file"):
         write_nifti(tmp_path / "a.mha", np.zeros((5, 6, 7), dtype=np.uint8), grid())
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_nifti(tmp_path / "missing" / "a.nii.gz", np.zeros((5, 6, 7), dtype=np.uint8), grid())
     assert list(tmp_path.iterdir()) == []
