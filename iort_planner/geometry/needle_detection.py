@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _STEEL_HU = 2500.0  # above any bone (cortical up to about 2000 HU) and contrast medium, below steel's cut at 3071
 # Relative images: shares of the way from the median to the highest value, from the top down (our own choice:
 # C-arm metal is either cut flat, and then near the top, or uneven with hot spots at ends).
-_RELATIVE_LEVELS = (0.8, 0.6, 0.5, 0.4)
+_RELATIVE_LEVELS = (0.93, 0.8, 0.6, 0.5, 0.4)
 # ... and they count only this far above soft tissue (75 % quantile), in units of soft tissue over air (1 is 1000 HU,
 # so this is the limit for calibrated scans) and of dense bone (97 % quantile) over soft tissue.
 _RELATIVE_OVER_AIR, _RELATIVE_OVER_BONE = 2.5, 3.5
@@ -126,7 +126,11 @@ def _candidates(volume: Volume) -> tuple[list[_Candidate], list[str]]:
                 seen.append(f"straight metal of {area:.0f} mm2 section")
                 continue
             if (profile.low_end is EndKind.TISSUE) == (profile.high_end is EndKind.TISSUE):
-                both = "ends in the body at both ends" if profile.low_end is EndKind.TISSUE else "ends outside it"
+                both = (
+                    "ends in the body at both ends"
+                    if profile.low_end is EndKind.TISSUE
+                    else "leaves the body or the image at both ends"
+                )
                 seen.append(f"straight metal of {profile.high_mm - profile.low_mm:.0f} mm {both}")
                 continue
             candidate = _Candidate(shaft=orient(profile), profile=profile)

@@ -59,6 +59,28 @@ def test_pose_agrees_with_the_scanned_needle(name: str) -> None:
         assert np.linalg.norm(found.cannula_end_lps_mm - (TIP + cannula * AXIS)) < 0.6
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_confident_answer_is_right_within_its_uncertainty(seed: int) -> None:
+    generator = np.random.default_rng(700 + seed)
+    pixel, between = float(generator.uniform(0.4, 1.0)), float(generator.uniform(0.6, 3.0))
+    axis = unit(generator.uniform(-0.5, 0.5), 1.0, generator.uniform(-0.5, 0.5))
+    tip = np.array([0.0, -9.0, 0.0]) + generator.uniform(-3.0, 3.0, 3)
+    volume = scan(
+        grid(extent=(38, 60, 38), spacing=(pixel, pixel, between), turn=0.2 * generator.standard_normal(3)),
+        needle(tip, axis, cannula_from_tip=float(generator.uniform(1.0, 30.0)), hu=float(generator.uniform(4e3, 12e3))),
+        blur=float(generator.uniform(0.5, 0.8)),
+        noise=float(generator.uniform(15.0, 60.0)),
+        seed=seed,
+    )
+    found = locate_needle(volume, APPLICATOR)
+    miss = float(np.linalg.norm(found.tip_lps_mm - tip))
+    assert (found.confidence is Confidence.LOW) == bool(found.reasons)
+    if found.confidence is Confidence.HIGH:
+        assert miss < 3.0 * found.tip_uncertainty_mm
+        assert angle_deg(found.axis_lps, axis) < 1.0
+    assert miss < 1.5
+
+
 def test_a_rigid_motion_of_image_and_needle_moves_the_answer_along() -> None:
     volume = plain_scan()
     still = locate_needle(volume, APPLICATOR)
