@@ -1,0 +1,261 @@
+"""One case of a sweep through needle, canal and distances, scored against its truth; and what many of them say together."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from iort_planner.applicator import Applicator
+from iort_planner.errors import IortError
+from iort_planner.geometry.canal import SpinalCanal, segment_canal
+from iort_planner.geometry.distance import canal_distances
+from iort_planner.geometry.needle import Confidence, Needle, locate_needle
+from iort_planner.imaging.volume import Volume
+from iort_planner.units import FloatArray
+
+# An error beyond these with high confidence is a silent failure. Our own choice: three times what a good case shows.
+SILENT_TIP_MM = 1.5
+SILENT_AXIS_DEG = 3.0  # moves the shaft 1 mm at the pedicle, 20 mm from the tip
+SILENT_DISTANCE_MM = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Truth:
+    """What is true of a case; distances as in `iort_planner.geometry.distance.CanalDistances`."""
+
+    tip_lps_mm: FloatArray
+    axis_lps: FloatArray
+    source_lps_mm: FloatArray
+    distance_from_source_mm: float
+    shaft_clearance_mm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One case; errors are found minus true, and None where an earlier step refused."""
+
+    name: str
+    group: str
+    case: dict[str, Any]
+    distance_mm: float
+    clearance_mm: float
+    refused: str = ""
+    needle_high: bool = False
+    canal_high: bool = False
+    needle_reasons: tuple[str, ...] = ()
+    canal_reasons: tuple[str, ...] = ()
+    tip_error_mm: float | None = None
+    tip_along_mm: float | None = None
+    axis_error_deg: float | None = None
+    source_error_mm: float | None = None
+    distance_error_mm: float | None = None
+    wall_error_mm: float | None = None  # of the distance from the true source: the canal's share of the error
+    clearance_error_mm: float | None = None
+    tip_uncertainty_mm: float | None = None
+    canal_uncertainty_mm: float | None = None
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """What is wrong though nothing says so."""
+        wrong = []
+        if self.needle_high:
+            if _beyond(self.tip_error_mm, SILENT_TIP_MM):
+                wrong.append(f"tip off by {self.tip_error_mm:.2f} mm")
+            if _beyond(self.axis_error_deg, SILENT_AXIS_DEG):
+                wrong.append(f"axis off by {self.axis_error_deg:.1f} degrees")
+            if self.canal_high:
+                if _beyond(self.distance_error_mm, SILENT_DISTANCE_MM):
+                    wrong.append(f"distance off by {self.distance_error_mm:+.2f} mm of {self.distance_mm:.1f}")
+                if _beyond(self.clearance_error_mm, SILENT_DISTANCE_MM):
+                    wrong.append(f"clearance off by {self.clearance_error_mm:+.2f} mm of {self.clearance_mm:.1f}")
+        return tuple(wrong)
+
+    def line(self) -> str:
+        """The case in one line."""
+        if self.refused and self.tip_error_mm is None:
+            return f"{self.name:<14} {self.group:<12} refused: {self.refused}"
+        numbers = (
+            f"tip {_shown(self.tip_error_mm)} axis {_shown(self.axis_error_deg)} dist {_shown(self.distance_error_mm, '+')} "
+            f"wall {_shown(self.wall_error_mm, '+')} clear {_shown(self.clearance_error_mm, '+')} "
+            f"(true {self.distance_mm:.1f}, {self.clearance_mm:.1f})"
+        )
+        trust = f"needle {'high' if self.needle_high else 'LOW'} canal {'high' if self.canal_high else 'LOW'}"
+        more = "; ".join((*self.needle_reasons, *self.canal_reasons, *([self.refused] if self.refused else [])))
+        return f"{self.name:<14} {self.group:<12} {numbers} {trust}{' | ' + more if more else ''}"
+
+
+def _beyond(error: float | None, limit: float) -> bool:
+    return error is not None and not abs(error) <= limit
+
+
+def _shown(value: float | None, sign: str = "") -> str:
+    return "   -" if value is None else f"{value:{sign}.2f}"
+
+
+def angle_deg(one: FloatArray, other: FloatArray) -> float:
+    """Angle between two vectors, exact for small ones too."""
+    return math.degrees(math.atan2(float(np.linalg.norm(np.cross(one, other))), float(one @ other)))
+
+
+def score(name: str, group: str, case: dict[str, Any], volume: Volume, applicator: Applicator, truth: Truth) -> Outcome:
+    """Needle, canal and distances of one scan against its truth; a refusal is an outcome too."""
+    start = time.perf_counter()
+    known: dict[str, Any] = {
+        "name": name,
+        "group": group,
+        "case": case,
+        "distance_mm": truth.distance_from_source_mm,
+        "clearance_mm": truth.shaft_clearance_mm,
+    }
+    try:
+        needle = locate_needle(volume, applicator)
+        known |= _needle_score(needle, truth)
+        canal = segment_canal(volume, needle.source_lps_mm, needle.axis_lps)
+        known |= _canal_score(canal)
+        found = canal_distances(needle, applicator, canal)
+        known |= {
+            "distance_error_mm": found.distance_from_source_mm - truth.distance_from_source_mm,
+            "clearance_error_mm": found.shaft_clearance_mm - truth.shaft_clearance_mm,
+            "wall_error_mm": _wall_error_mm(canal, truth),
+        }
+    except IortError as error:
+        known["refused"] = f"{type(error).__name__}: {error}"
+    return Outcome(**known, seconds=time.perf_counter() - start)
+
+
+def _needle_score(needle: Needle, truth: Truth) -> dict[str, Any]:
+    offset = needle.tip_lps_mm - truth.tip_lps_mm
+    return {
+        "needle_high": needle.confidence is Confidence.HIGH,
+        "needle_reasons": needle.reasons,
+        "tip_error_mm": float(np.linalg.norm(offset)),
+        "tip_along_mm": float(offset @ truth.axis_lps),
+        "axis_error_deg": angle_deg(needle.axis_lps, truth.axis_lps),
+        "source_error_mm": float(np.linalg.norm(needle.source_lps_mm - truth.source_lps_mm)),
+        "tip_uncertainty_mm": needle.tip_uncertainty_mm,
+    }
+
+
+def _canal_score(canal: SpinalCanal) -> dict[str, Any]:
+    return {
+        "canal_high": canal.confidence is Confidence.HIGH,
+        "canal_reasons": canal.reasons,
+        "canal_uncertainty_mm": canal.uncertainty_mm,
+    }
+
+
+def _wall_error_mm(canal: SpinalCanal, truth: Truth) -> float:
+    """Distance from the true source to the nearest of the found wall's vertices (they lie close), minus the true one."""
+    triangles = canal.vertices_lps_mm[canal.faces]
+    weights = np.array([(a, b, 6 - a - b) for a in range(7) for b in range(7 - a)]) / 6.0
+    near = np.argsort(np.linalg.norm(triangles.mean(axis=1) - truth.source_lps_mm, axis=1))[:400]
+    points = np.einsum("wc,tcd->twd", weights, triangles[near])
+    return float(np.min(np.linalg.norm(points - truth.source_lps_mm, axis=-1))) - truth.distance_from_source_mm
+
+
+_MEASURES = (
+    ("tip_error_mm", "tip error, mm"),
+    ("axis_error_deg", "axis error, degrees"),
+    ("source_error_mm", "source error, mm"),
+    ("distance_error_mm", "canal distance error, mm"),
+    ("wall_error_mm", "of that the canal's, mm"),
+    ("clearance_error_mm", "shaft clearance error, mm"),
+)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, 95 % and largest of the absolute values, and the mean with its sign."""
+    if not values:
+        return {"count": 0}
+    size = np.abs(values)
+    return {
+        "count": len(values),
+        "median": float(np.median(size)),
+        "p95": float(np.quantile(size, 0.95)),
+        "max": float(size.max()),
+        "mean_signed": float(np.mean(values)),
+    }
+
+
+def _measured(outcomes: Iterable[Outcome], key: str) -> list[float]:
+    return [value for o in outcomes if (value := getattr(o, key)) is not None]
+
+
+def _trusted(outcome: Outcome) -> bool:
+    return outcome.needle_high and outcome.canal_high and not outcome.refused
+
+
+def _kind(reason: str) -> str:
+    """A reason without its numbers, to count how often each fires."""
+    return "".join("#" if c.isdigit() else c for c in reason)
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Distributions, rates, reasons and silent failures of a sweep."""
+    groups = sorted({o.group for o in outcomes})
+    reasons = Counter(f"needle: {_kind(r)}" for o in outcomes for r in o.needle_reasons)
+    reasons.update(f"canal: {_kind(r)}" for o in outcomes for r in o.canal_reasons)
+    return {
+        "cases": len(outcomes),
+        "errors_all": {key: spread(_measured(outcomes, key)) for key, _ in _MEASURES},
+        "errors_high": {key: spread(_measured(filter(_trusted, outcomes), key)) for key, _ in _MEASURES},
+        "within_2_sigma": {
+            "tip": _within(outcomes, "tip_error_mm", "tip_uncertainty_mm"),
+            "canal": _within(outcomes, "wall_error_mm", "canal_uncertainty_mm"),
+        },
+        "groups": {g: _rates([o for o in outcomes if o.group == g]) for g in groups} | {"all": _rates(outcomes)},
+        "reasons": dict(reasons.most_common()),
+        "refusals": [f"{o.name}: {o.refused}" for o in outcomes if o.refused],
+        "silent": [{"name": o.name, "what": o.silent, **asdict(o)} for o in outcomes if o.silent],
+    }
+
+
+def _within(outcomes: Sequence[Outcome], error: str, sigma: str) -> float | None:
+    """Share of the cases with high confidence whose error is at most twice the stated k=1."""
+    pairs = [(getattr(o, error), getattr(o, sigma)) for o in outcomes if _trusted(o)]
+    return None if not pairs else sum(abs(e) <= 2.0 * s for e, s in pairs) / len(pairs)
+
+
+def _rates(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    return {
+        "cases": len(outcomes),
+        "refused": sum(bool(o.refused) for o in outcomes),
+        "needle_low": sum(o.tip_error_mm is not None and not o.needle_high for o in outcomes),
+        "canal_low": sum(o.canal_uncertainty_mm is not None and not o.canal_high for o in outcomes),
+        "both_high": sum(_trusted(o) for o in outcomes),
+        "silent": sum(bool(o.silent) for o in outcomes),
+    }
+
+
+def report(outcomes: Sequence[Outcome], write: Callable[[str], object]) -> None:
+    """The sweep as text: a line a case, then the summary."""
+    for outcome in outcomes:
+        write(outcome.line() + "\n")
+    found = summary(outcomes)
+    for title, key in (("all cases", "errors_all"), ("both confidences high", "errors_high")):
+        write(f"\n{title:<30}{'n':>6}{'median':>9}{'95 %':>9}{'max':>9}{'mean':>9}\n")
+        for name, label in _MEASURES:
+            s = found[key][name]
+            if s["count"]:
+                numbers = "".join(f"{s[k]:9.2f}" for k in ("median", "p95", "max"))
+                write(f"{label:<30}{s['count']:6d}{numbers}{s['mean_signed']:+9.2f}\n")
+    tip, canal = found["within_2_sigma"]["tip"], found["within_2_sigma"]["canal"]
+    if tip is not None and canal is not None:
+        write(f"\nwithin twice the stated uncertainty (high): tip {tip:.0%}, canal wall {canal:.0%}\n")
+    write(f"\n{'group':<14}" + "".join(f"{k:>12}" for k in _rates(())) + "\n")
+    for group, rates in found["groups"].items():
+        write(f"{group:<14}" + "".join(f"{v:12d}" for v in rates.values()) + "\n")
+    write("\nreasons for low confidence\n")
+    for reason, count in found["reasons"].items():
+        write(f"{count:5d}  {reason}\n")
+    for outcome in outcomes:
+        if outcome.silent:
+            write(f"\nSILENT {outcome.name}: {', '.join(outcome.silent)}\n  {outcome.case}\n")
+    write(f"\n{found['groups']['all']['silent']} silent failure(s)\n")

@@ -1,0 +1,107 @@
+"""A few cases of each sweep: no error without a warning; and that the sweeps' own drawing and scoring can be trusted."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from iort_planner.applicator import read_applicator
+from iort_planner.imaging.volume import ImageGrid
+from iort_planner.phantom import build, find_spec, read_spec
+from tests.sweeps import phantom_sweep, real_ct_needles
+from tests.sweeps.scoring import Outcome, Truth, score, summary
+
+QUICK_SPACING_MM = (1.0, 1.4)
+
+
+def assert_right_and_sure(outcome: Outcome) -> None:
+    assert outcome.silent == ()
+    assert outcome.refused == ""
+    assert outcome.needle_high, outcome.needle_reasons
+    assert outcome.canal_high, outcome.canal_reasons
+
+
+@pytest.mark.parametrize("seed", [8, 9])
+def test_random_phantoms_have_no_silent_failure(seed: int) -> None:
+    outcome = phantom_sweep.run_case(read_spec(find_spec("reference")), seed, QUICK_SPACING_MM)
+
+    assert outcome.silent == ()
+    assert outcome.refused == ""
+
+
+def test_an_answer_that_is_wrong_by_more_than_the_limits_counts_as_silent_failure() -> None:
+    spec = read_spec(find_spec("small"))
+    phantom = build(spec, 3)
+    true = phantom.truth
+    truth = Truth(
+        tip_lps_mm=true.tip_lps_mm,
+        axis_lps=true.axis_lps,
+        source_lps_mm=true.source_lps_mm,
+        distance_from_source_mm=true.distance_from_source_mm,
+        shaft_clearance_mm=true.shaft_clearance_mm,
+    )
+    wrong = replace(truth, tip_lps_mm=truth.tip_lps_mm + 2.0 * truth.axis_lps, distance_from_source_mm=99.0)
+    right, flagged = (score("small", "usual", {}, phantom.volume, spec.applicator, t) for t in (truth, wrong))
+
+    assert_right_and_sure(right)
+    assert len(flagged.silent) == 2
+    assert replace(flagged, needle_high=False).silent == ()
+    assert [s["name"] for s in summary([right, flagged])["silent"]] == ["small"]
+
+
+@pytest.mark.shared
+def test_contour_distances_agree_with_those_published_with_the_shared_needle(shared_data: Path) -> None:
+    """Two ways to the same contour: theirs and the sweep's."""
+    path = shared_data / "lidc0314_lower_thoracic_1mm_needle" / "needle_truth.json"
+    published = json.loads(path.read_text(encoding="utf-8"))
+    _, wall, applicator = real_ct_needles.load()
+    tip, axis = np.array(published["tip_lps_mm"]), -np.array(published["axis_direction_distal_lps"])
+
+    distance, _ = wall.distance_mm(np.array(published["source_centre_lps_mm"]))
+    clearance = real_ct_needles.clearance_mm(wall, tip, axis, applicator, None)
+
+    assert distance == pytest.approx(published["distance_source_centre_to_nearest_canal_wall_mm"], abs=0.1)
+    assert clearance == pytest.approx(published["min_clearance_needle_surface_to_canal_wall_mm"], abs=0.1)
+
+
+def test_drawn_plastic_and_metal_have_the_volume_of_their_bodies() -> None:
+    """Closed form: half a ball and cylinders; oblique to the voxels, which are larger than the walls."""
+    applicator = replace(read_applicator(), length_mm=26.0, cannula_length_mm=10.0)
+    axis = np.array([0.36, 0.8, 0.48])
+    drawn = real_ct_needles.Drawn(
+        tip_lps_mm=tuple((-12.0 * axis).tolist()),
+        axis_lps=tuple(axis.tolist()),
+        cannula_end_mm=12.0,
+        metal_hu=5000.0,
+        noise_hu=0.0,
+        side="left",
+        slice_fraction_on_bone=1.0,
+    )
+    grid = ImageGrid(
+        size_voxels=(36, 48, 30),
+        spacing_mm=np.array([0.78, 0.78, 1.0]),
+        origin_lps_mm=np.array([-14.0, -18.0, -14.5]),
+        direction=np.eye(3),
+    )
+    voxel_mm3 = float(np.prod(grid.spacing_mm))
+
+    plastic, metal = real_ct_needles.coverage(drawn, grid, applicator)
+
+    r, length = applicator.outer_radius_mm, applicator.radiolucent_tip_length_mm
+    half_ball_and_cylinder = math.pi * r**2 * (2.0 / 3.0 * r + length - r)
+    shaft_and_cannula = math.pi * (r**2 * (26.0 - length) + (2.7**2 - r**2) * 10.0)
+    assert float(plastic.sum()) * voxel_mm3 == pytest.approx(half_ball_and_cylinder, rel=0.02)
+    assert float(metal.sum()) * voxel_mm3 == pytest.approx(shaft_and_cannula, rel=0.01)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("seed", [0, 2])
+def test_virtual_needles_in_the_real_ct_are_found_right_and_surely(seed: int, shared_data: Path) -> None:
+    outcome = real_ct_needles.run_case(*real_ct_needles.load(), seed)
+
+    assert_right_and_sure(outcome)
