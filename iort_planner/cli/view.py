@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
 
     scene = build_scene(plan, volume, mask)
     if args.screenshot is None:
+        for number in (signal.SIGINT, signal.SIGTERM):  # VTK's loop never comes back to Python's handlers
+            signal.signal(number, signal.SIG_DFL)
         render.show(scene)
     else:
         render.screenshot(scene, args.screenshot)

@@ -271,9 +271,21 @@ def run_case(volume: Volume, wall: Wall, applicator: Applicator, seed: int) -> O
     return score(f"seed {seed}", group, asdict(drawn), draw(volume, drawn, applicator, rng), applicator, truth)
 
 
+def without_couch(volume: Volume) -> Volume:
+    """The CT with air behind the patient, who lies on the couch there: a needle from behind would run through it."""
+    body = ndimage.binary_opening(volume.values > -400, iterations=2)
+    parts, count = ndimage.label(body)
+    largest = 1 + int(np.argmax(ndimage.sum_labels(body, parts, range(1, count + 1))))
+    skin = ndimage.binary_dilation(parts == largest, iterations=3)
+    behind = np.flip(np.logical_and.accumulate(np.flip(~skin, axis=1), axis=1), axis=1)
+    air = np.random.default_rng(0).normal(-990.0, 12.0, volume.values.shape)
+    values: npt.NDArray[np.int16] = np.where(behind, np.rint(air), volume.values).astype(np.int16)
+    return replace(volume, values=values)
+
+
 def load(case: Path = CASE) -> tuple[Volume, Wall, Applicator]:
     """The CT, its contour and the reference applicator."""
-    return load_series(case / "ct").volume, read_wall(case), read_applicator()
+    return without_couch(load_series(case / "ct").volume), read_wall(case), read_applicator()
 
 
 def main() -> int:
