@@ -1,9 +1,9 @@
 """Random phantoms through needle, canal and distances, against their exact truth.
 
-    python -m tests.sweeps.phantom_sweep [--cases 150] [--seed0 0] [--json]
+    python -m tests.sweeps.phantom_sweep [--cases 120] [--seed0 0] [--json]
 
 That is the full form; the short one runs with the tests (test_sweeps.py). Case n is the same whatever the range it is run in.
-Exit status 1 with a silent failure.
+Exit status 1 with a silent failure. About 4 s a case on one core.
 
 What varies: seed, spacing, turn and place of the grid, pose of the spine, kyphosis, sizes of canal and vertebra, lesion, needle
 through either pedicle, cannula's end, blur, noise, streaks. Groups: ``usual`` is what a clean intraoperative CT with metal
@@ -120,11 +120,21 @@ def _with_lesion_and_needle(spec: PhantomSpec, rng: np.random.Generator) -> Phan
                 cannula_end_mm=round(float(rng.uniform(8.0, 25.0)), 2),
             ),
         )
-        truth = make_truth(drawn, 0, pose_of(drawn), canal_of(drawn))
-        low, high = SOURCE_DISTANCE_MM
-        if low <= truth.distance_from_source_mm <= high and truth.shaft_clearance_mm >= LEAST_CLEARANCE_MM:
-            return drawn
+        if not _surely_unfit(drawn):
+            truth = make_truth(drawn, 0, pose_of(drawn), canal_of(drawn))
+            if truth.shaft_clearance_mm >= LEAST_CLEARANCE_MM:
+                return drawn
     raise RuntimeError(f"{spec.name}: no needle fits")
+
+
+def _surely_unfit(spec: PhantomSpec) -> bool:
+    """Quickly, whether the source is too near or far, or the bare shaft already too near the canal."""
+    pose, canal, applicator = pose_of(spec), canal_of(spec), spec.applicator
+    source = float(canal.signed_distance_mm(applicator.source_lps_mm(pose.tip_lps_mm, pose.axis_lps)))
+    along = np.arange(applicator.outer_radius_mm, applicator.length_mm, 0.5)
+    least = float(np.min(canal.signed_distance_mm(pose.tip_lps_mm + along[:, None] * pose.axis_lps)))
+    low, high = SOURCE_DISTANCE_MM
+    return not low <= source <= high or least - applicator.outer_radius_mm < LEAST_CLEARANCE_MM - 0.05
 
 
 def _labels_at(phantom: Phantom, points_lps_mm: FloatArray) -> list[int]:
@@ -202,7 +212,7 @@ def run_case(base: PhantomSpec, seed: int, spacing_mm: tuple[float, float] | Non
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=150)
+    parser.add_argument("--cases", type=int, default=120)
     parser.add_argument("--seed0", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

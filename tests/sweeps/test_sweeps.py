@@ -34,6 +34,13 @@ def test_random_phantoms_have_no_silent_failure(seed: int) -> None:
     assert outcome.refused == ""
 
 
+def test_a_seed_gives_the_same_phantom_and_another_seed_another() -> None:
+    base = read_spec(find_spec("reference"))
+
+    assert phantom_sweep.vary(base, 8) == phantom_sweep.vary(base, 8)
+    assert phantom_sweep.vary(base, 8).needle != phantom_sweep.vary(base, 9).needle
+
+
 def test_an_answer_that_is_wrong_by_more_than_the_limits_counts_as_silent_failure() -> None:
     spec = read_spec(find_spec("small"))
     phantom = build(spec, 3)
