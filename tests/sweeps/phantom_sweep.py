@@ -3,7 +3,7 @@
     python -m tests.sweeps.phantom_sweep [--cases 120] [--seed0 0] [--json]
 
 That is the full form; the short one runs with the tests (test_sweeps.py). Case n is the same whatever the range it is run in.
-Exit status 1 with a silent failure. About 4 s a case on one core.
+Exit status 1 with a silent failure. About 3 s a case on one core.
 
 What varies: seed, spacing, turn and place of the grid, pose of the spine, kyphosis, sizes of canal and vertebra, lesion, needle
 through either pedicle, cannula's end, blur, noise, streaks. Groups: ``usual`` is what a clean intraoperative CT with metal

@@ -26,7 +26,7 @@ def assert_right_and_sure(outcome: Outcome) -> None:
     assert outcome.canal_high, outcome.canal_reasons
 
 
-@pytest.mark.parametrize("seed", [8, 9])
+@pytest.mark.parametrize("seed", [8])
 def test_random_phantoms_have_no_silent_failure(seed: int) -> None:
     outcome = phantom_sweep.run_case(read_spec(find_spec("reference")), seed, QUICK_SPACING_MM)
 
