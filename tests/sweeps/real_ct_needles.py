@@ -8,7 +8,8 @@ About 1.5 s a case on one core.
 
 The drawing shares no code with the package's phantom: shape on a grid three times as fine, Gaussian blur, mean over
 the voxel, noise of its own, cut at 3071 HU; no streaks. The canal's contour is half-automatic (its README): about 0.5 mm
-where its wall is bone, 1.5 mm where it is interpolated. Groups by the nearest wall: ``on bone``, ``faint wall`` (no dense bone behind it, such as
+where its wall is bone, 1.5 mm where it is interpolated.
+Groups by the nearest wall: ``on bone``, ``faint wall`` (no dense bone behind it, such as
 where veins leave the body), ``interpolated`` (in a slice whose contour was seen on bone in less than 80 %).
 """
 
