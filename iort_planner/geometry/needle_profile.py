@@ -254,8 +254,9 @@ def _end_kind(volume: Volume, frame: Frame, ring: float, air: float, plateau: fl
     outside = ~np.isfinite(values)
     # padding: exactly the lowest value of the neighbourhood, over and over; noise never does that
     padding = values == blank
-    on_axis = (outside | padding)[r <= 2.0]
-    if np.mean(outside[r <= 2.0]) > 0.3 or np.mean(on_axis) > 0.5:
+    blind = outside | padding
+    # ... but the dark streak ahead of a metal end does: it is narrow, and padding fills the whole neighbourhood
+    if np.mean(outside[r <= 2.0]) > 0.3 or (np.mean(blind[r <= 2.0]) > 0.5 and np.mean(blind[r >= 4.0]) > 0.3):
         return EndKind.EDGE
     seen = values[~outside & ~padding]
     beyond_value = float(np.median(seen)) if seen.size else air

@@ -280,3 +280,20 @@ def test_real_anatomy_without_a_needle(name: str) -> None:
     for image in (volume, replace(volume, values=relative, hu_calibrated=False)):
         with pytest.raises(NeedleNotFoundError, match="no needle found"):
             locate_needle(image, REAL)
+
+
+def test_a_dark_streak_ahead_of_the_metal_cut_at_the_lowest_value_is_not_the_images_edge() -> None:
+    volume = plain_scan()
+    grid_ = volume.grid
+    offset = grid_.voxel_centres_lps_mm() - TIP
+    along = offset @ AXIS
+    across = np.linalg.norm(offset - along[..., None] * AXIS, axis=-1)
+    values = volume.values.copy()
+    metal_end = APPLICATOR.radiolucent_tip_length_mm
+    values[(across < 3.0) & (along > metal_end - 9.0) & (along < metal_end - 1.5)] = -1024
+    streaked = replace(volume, values=values)
+    found = locate_needle(streaked, APPLICATOR)
+
+    assert values.min() == -1024
+    assert np.linalg.norm(found.tip_lps_mm - TIP) < 1.5
+    assert found.confidence is Confidence.HIGH or found.reasons
