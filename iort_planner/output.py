@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import tempfile
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -46,7 +47,11 @@ class OutputKind:
         return ours and all(any(fnmatch(entry.name, name) for name in self.names) for entry in folder.iterdir())
 
 
-PLAN_FOLDER = OutputKind("plan.json", "iort-planner/plan/", ("plan.json", "report.pdf", "*.png", "*.nii.gz"))
+PLAN_FOLDER = OutputKind(
+    "plan.json",
+    "iort-planner/plan/",
+    ("plan.json", "report.pdf", "scene.png", "slices.png", "dose.nii.gz", "dose_*.nii.gz", "canal.nii.gz"),
+)
 PHANTOM_FOLDER = OutputKind("truth.json", "iort-planner/truth/", ("scan", "truth.json"))
 DEMO_FOLDER = OutputKind("truth.json", "iort-planner/truth/", ("scan", "truth.json", "plan"))
 
@@ -63,31 +68,18 @@ def whole_folder(target: Path, kind: OutputKind) -> Iterator[Path]:
     OutputError
         If ``target`` is a file, holds anything else, or cannot be written.
     """
-    target = Path(os.path.abspath(target)).resolve()  # noqa: PTH100  (resolve alone keeps '..' of absent folders)
-    try:
-        if target.exists() and not target.is_dir():
-            raise OutputError(f"output folder {target.name!r} is a file; give another --out")
-        if target.is_dir() and any(target.iterdir()) and not kind.made(target):
-            raise OutputError(
-                f"output folder {str(target)!r} is not empty and was not made by this command alone; "
-                "nothing in it was touched: give another --out or empty it yourself"
-            )
-        created = _make_parents(target.parent)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"output folder {str(target)!r} cannot be used ({error.strerror}); give another --out"
-        ) from error
-    partial = None
+    target = _checked(target, kind)
+    created: list[Path] = []
+    partial: Path | None = None
     try:
         try:
-            partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+            _make_parents(target.parent, created)
+            partial = Path(tempfile.mkdtemp(prefix=".iort-planner-", suffix=".partial", dir=target.parent))
+            partial.chmod(0o755)
         except OSError as error:
             raise OutputError(
                 f"output folder {str(target)!r} cannot be written ({error.strerror}); give another --out"
             ) from error
-        partial.chmod(0o755)
         try:
             yield partial
             _put_in_place(partial, target)
@@ -95,15 +87,38 @@ def whole_folder(target: Path, kind: OutputKind) -> Iterator[Path]:
             if isinstance(error, OutputError) or error.errno is None:
                 raise
             raise OutputError(
-                f"writing to {str(target)!r} failed ({error.strerror}); nothing was kept: free space or give another --out"
+                f"writing to {str(target)!r} failed ({error.strerror}); nothing was kept: free space or give another "
+                "--out"
             ) from error
     except BaseException:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
-        for folder in created:
+        for folder in reversed(created):
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def _checked(target: Path, kind: OutputKind) -> Path:
+    """The folder's full path, if it may be written or replaced."""
+    if not target.name and not target.parts:
+        raise OutputError("the output folder has no name; give --out DIR")
+    try:
+        full = target.absolute().resolve()
+        if full in (here := Path.cwd().resolve(), *here.parents):
+            raise OutputError(f"output folder {str(target)!r} is, or holds, the current folder; give a new one's name")
+        if full.exists() and not full.is_dir():
+            raise OutputError(f"output folder {str(target)!r} is a file; give another --out")
+        if full.is_dir() and any(full.iterdir()) and not kind.made(full):
+            raise OutputError(
+                f"output folder {str(target)!r} is not empty and was not made by this command alone; "
+                "nothing in it was touched: give another --out or empty it yourself"
+            )
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, up to Python 3.12
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"output folder {str(target)!r} cannot be used ({error}); give another --out") from error
+    return full
 
 
 @contextlib.contextmanager
@@ -117,7 +132,7 @@ def whole_file(target: Path) -> Iterator[Path]:
     """
     partial = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=".iort-planner-", suffix=target.suffix, dir=target.parent)
         os.close(handle)
         partial = Path(name)
         partial.chmod(0o644)
@@ -132,27 +147,45 @@ def whole_file(target: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def _make_parents(folder: Path) -> list[Path]:
-    """Make missing parent folders; the ones made, innermost first."""
+def _make_parents(folder: Path, created: list[Path]) -> None:
+    """Make missing parent folders; the ones made are appended, outermost first."""
     missing = []
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
     for each in reversed(missing):
         each.mkdir()
-    return missing
+        created.append(each)
 
 
 def _put_in_place(partial: Path, target: Path) -> None:
-    if not target.exists():
-        partial.rename(target)
+    """Exchange the folders; at no moment, whatever interrupts, is there neither the old nor the new one."""
+    with _signals_wait():
+        if not target.exists():
+            partial.rename(target)
+            return
+        old = Path(tempfile.mkdtemp(prefix=".iort-planner-", suffix=".old", dir=target.parent))
+        try:
+            target.rename(old / "folder")
+            partial.rename(target)
+        except BaseException:
+            if not target.exists() and (old / "folder").exists():
+                (old / "folder").rename(target)
+            raise
+        finally:
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Interrupts are delivered after the block, where the system can do that."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    target.rename(old / target.name)
+    waiting = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
     try:
-        partial.rename(target)
-    except OSError:
-        (old / target.name).rename(target)
-        raise
+        yield
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -82,6 +82,9 @@ class PlanRequest:
 
 def plan_scan(out: Path, request: PlanRequest, *, step: Callable[[str], None] = lambda _: None) -> Plan:
     """Plan a scan and write the plan folder ``out``, whole or not at all; see `plan_into`."""
+    for given in (request.canal_file, Path(request.source), Path(request.applicator)):
+        if given is not None and given.exists() and out.resolve() in given.resolve().parents:
+            raise InputError(f"{given} lies in the output folder, which is replaced whole; give another --out")
     with whole_folder(out, PLAN_FOLDER) as folder:
         return plan_into(folder, request, step=step)
 
@@ -110,7 +113,9 @@ def plan_into(
     table, applicator = read_table(request.source), read_applicator(request.applicator)
     step("scan")
     image = load_series(request.path, request.series)
-    image = replace(image, path=str((shown_path or request.path).absolute()))  # 'view' must find it from anywhere
+    # Absolute, so that 'view' finds it from anywhere; a name that is no UTF-8 is written with escapes.
+    shown = str((shown_path or request.path).absolute()).encode("utf-8", "backslashreplace").decode("utf-8")
+    image = replace(image, path=shown)
     step("needle")
     needle = _needle(request, image.volume, applicator)
     step("canal")
@@ -124,6 +129,7 @@ def plan_into(
         applicator=applicator,
         prescription=request.prescription,
         canal_file=file,
+        canal_mask=mask,
         frame_verified=frame_verified,
         created=created,
     )
@@ -161,13 +167,20 @@ def _canal(
             raise InputError(
                 f"--canal-point {points[outside][0].tolist()} lies outside the image; give patient coordinates in mm (LPS)"
             )
-        return canal_from_points(points), None, None, True
+        return canal_from_points(points, hu_calibrated=image.volume.hu_calibrated), None, None, True
     if request.canal_file is not None:
         from iort_planner.imaging.structures import read_label_map
 
         label_map = read_label_map(request.canal_file, grid, request.canal_roi)
         mask = label_map.mask.astype(np.uint8)
         digest = hashlib.sha256(request.canal_file.read_bytes()).hexdigest()
-        return canal_from_mask(mask, grid), mask, (request.canal_file.name, digest), label_map.frame_verified
+        canal = canal_from_mask(
+            mask,
+            grid,
+            needle.source_lps_mm,
+            file_spacing_mm=label_map.spacing_mm,
+            hu_calibrated=image.volume.hu_calibrated,
+        )
+        return canal, mask, (request.canal_file.name, digest), label_map.frame_verified
     canal = segment_canal(image.volume, needle.source_lps_mm, needle.axis_lps)
     return canal, canal_mask(canal, grid), None, True

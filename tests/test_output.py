@@ -32,12 +32,12 @@ def test_a_new_folder_appears_whole_with_its_parents(tmp_path: Path) -> None:
 
 def test_an_earlier_runs_folder_is_replaced_whole(tmp_path: Path) -> None:
     out = tmp_path / "plan"
-    for text in ("old", "new"):
+    for name in ("scene.png", "slices.png"):
         with whole_folder(out, PLAN_FOLDER) as folder:
-            fill(folder, text)
-            (folder / f"{text}.png").touch()
+            fill(folder)
+            (folder / name).touch()
 
-    assert names(out) == ["new.png", "plan.json"]
+    assert names(out) == ["plan.json", "slices.png"]
     assert names(tmp_path) == ["plan"]
 
 
@@ -67,6 +67,7 @@ def test_after_an_error_or_interruption_nothing_is_left_and_an_earlier_result_st
         {"plan.json": "{}"},
         {"plan.json": "no json"},
         {"plan.json": '{"schema": "iort-planner/plan/1"}', "notes.txt": "mine"},
+        {"plan.json": '{"schema": "iort-planner/plan/1"}', "canal_edited.nii.gz": "mine"},
         {"truth.json": '{"schema": "iort-planner/truth/1"}'},
     ],
 )
@@ -79,6 +80,45 @@ def test_a_folder_with_anything_else_in_it_is_refused_and_untouched(tmp_path: Pa
         pass
 
     assert {name: (out / name).read_text(encoding="utf-8") for name in names(out)} == files
+
+
+def test_the_current_folder_and_what_holds_it_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in (Path(), tmp_path / "here", tmp_path):
+        with pytest.raises(OutputError, match=r"current folder|no name"), whole_folder(name, PLAN_FOLDER):
+            pass
+    assert names(tmp_path) == ["here"]
+
+
+def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OutputError, match="give another --out"), whole_folder(tmp_path / "loop", PLAN_FOLDER):
+        pass
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_an_interruption_in_the_exchange_leaves_the_old_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    out = tmp_path / "plan"
+    with whole_folder(out, PLAN_FOLDER) as folder:
+        fill(folder, "old")
+    calls = 0
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == at + 1:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), whole_folder(out, PLAN_FOLDER) as folder:
+        fill(folder, "new")
+    assert names(tmp_path) == ["plan"]
+    assert "old" in (out / "plan.json").read_text(encoding="utf-8")
 
 
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:

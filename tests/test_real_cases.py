@@ -79,6 +79,7 @@ def test_the_canal_limit_sets_the_time_and_only_the_known_warnings_stand(plan: P
     assert {check.id for check in plan.checks if check.status != "pass"} == {
         "canal-margin",
         "table-not-clinical",
+        "table-applicator",
         "surface-dose-outside-table",
         "scan-older-than-a-day",
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,11 @@ def add_subparser(subparsers: options.Subparsers) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("iort-planner-demo"), metavar="DIR", help="default ./iort-planner-demo/"
+        "--out",
+        type=options.path,
+        default=Path("iort-planner-demo"),
+        metavar="DIR",
+        help="default ./iort-planner-demo/",
     )
     options.add_output_options(parser)
     parser.set_defaults(func=run)
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     status = print_plan(plan, args.out, as_json=args.json)
     if not args.json:
-        sys.stdout.write(beside_truth(plan, truth))
+        options.emit(beside_truth(plan, truth))
     return status
 
 

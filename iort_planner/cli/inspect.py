@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iort_planner.cli import options
@@ -23,7 +21,9 @@ def add_subparser(subparsers: options.Subparsers) -> None:
         description="List the image series under a folder, their geometry and every problem. "
         "Exit status: 0 one can be planned, 1 none can, 2 there is no image.",
     )
-    parser.add_argument("input", type=Path, metavar="INPUT", help="DICOM folder (searched with its subfolders) or file")
+    parser.add_argument(
+        "input", type=options.path, metavar="INPUT", help="DICOM folder (searched with its subfolders) or file"
+    )
     options.add_output_options(parser)
     parser.set_defaults(func=run)
 
@@ -39,13 +39,13 @@ def run(args: argparse.Namespace) -> int:
             "intended_use": INTENDED_USE,
             "series": [_as_json(report) for report in survey.series],
         }
-        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+        options.emit(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
         lines = [line for report in survey.series for line in _for_people(report)]
         ignored = ", ".join(f"{count} x {_plain(what)}" for what, count in survey.ignored)
         if ignored:
             lines += [f"Not image series: {ignored}"]
-        sys.stdout.write("\n".join([*lines, INTENDED_USE]) + "\n")
+        options.emit("\n".join([*lines, INTENDED_USE]) + "\n")
     return 0 if any(report.plannable for report in survey.series) else 1
 
 

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 done but a safety check failed, 2 nothing could be done (
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from iort_planner import INTENDED_USE, __version__
-from iort_planner.cli import demo, inspect, phantom, plan, view
+from iort_planner.cli import demo, inspect, options, phantom, plan, view
 from iort_planner.errors import IortError
 
 if TYPE_CHECKING:
@@ -72,16 +73,18 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # '±' must not stop a result on a terminal that is only ASCII
+            stream.reconfigure(errors="backslashreplace")
     # argparse takes '-1e-05' for an option; a leading blank says that it is a number.
     arguments = [f" {a}" if _NEGATIVE_NUMBER.fullmatch(a) else a for a in arguments]
     try:
         args = build_parser().parse_args(arguments)
         status: int = args.func(args)
-        sys.stdout.flush()
     except IortError as error:
         return _stop(str(error))
     except KeyboardInterrupt:
-        _stop("interrupted; nothing was written")
+        options.warn("error: interrupted; nothing was written: run it again")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains on leaving
@@ -92,8 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("IORT_PLANNER_DEBUG"):
             raise
         return _stop(
-            f"internal error ({type(error).__name__}: {error}); nothing was written: please report it, "
-            "with what IORT_PLANNER_DEBUG=1 shows"
+            f"internal error ({type(error).__name__}: {error}); please report it, with what IORT_PLANNER_DEBUG=1 shows"
         )
     return status
 
@@ -104,10 +106,12 @@ def entry_point() -> NoReturn:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
     sys.exit(main())
 
 
 def _stop(message: str) -> int:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    options.warn(f"error: {' '.join(message.split())}")
     return 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -36,10 +37,45 @@ def number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a number; write it like 12.5") from None
 
 
+def path(text: str) -> Path:
+    """A path with a name: an empty text would silently mean the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty; give the name of a folder or file")
+    return Path(text)
+
+
+def emit(text: str) -> None:
+    """Write a result to stdout; where that is closed or full, say so on stderr: the files are written all the same.
+
+    Bytes are UTF-8 whatever the terminal claims, so that '±' and umlauts never stop a result.
+    """
+    try:
+        if sys.stdout is None:
+            raise OSError("stdout is closed")
+        stream = getattr(sys.stdout, "buffer", None)
+        if stream is None:
+            sys.stdout.write(text)
+        else:
+            sys.stdout.flush()
+            stream.write(text.encode("utf-8", "backslashreplace"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        warn(f"warning: the result could not be printed ({error}); the files are written")
+
+
+def warn(line: str) -> None:
+    """Write one line to stderr, if there is one."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.write(line.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+
+
 @contextlib.contextmanager
 def progress(steps: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
     """A progress bar on stderr, gone at the end; call it with the name of each step before it starts."""
-    if quiet:
+    if quiet or sys.stderr is None:
         yield lambda _: None
         return
     from tqdm import tqdm

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
 from iort_planner import INTENDED_USE
 from iort_planner.cli import options
@@ -22,7 +20,9 @@ def add_subparser(subparsers: options.Subparsers) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("spec", metavar="SPEC", help="TOML file, or the name of a shipped one (reference, ...)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; replaced whole")
+    parser.add_argument(
+        "--out", type=options.path, required=True, metavar="DIR", help="folder to write; replaced whole"
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the noise (default 1)")
     options.add_output_options(parser)
     parser.set_defaults(func=run)
@@ -45,12 +45,12 @@ def run(args: argparse.Namespace) -> int:
         write_phantom(phantom, folder, acquired_at=dt.datetime.now().astimezone())
         truth = (folder / "truth.json").read_text(encoding="utf-8")
     if args.json:
-        sys.stdout.write(truth)
+        options.emit(truth)
     else:
         grid = phantom.volume.grid
         size = " x ".join(str(n) for n in grid.size_voxels)
         spacing = " x ".join(f"{s:g}" for s in grid.spacing_mm)
-        sys.stdout.write(
+        options.emit(
             f"phantom {args.spec}, seed {args.seed}: {size} voxels of {spacing} mm\n"
             f"scan in {args.out / 'scan'}, truth in {args.out / 'truth.json'}\n{INTENDED_USE}\n"
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from iort_planner import INTENDED_USE
 from iort_planner.cli import options
+from iort_planner.errors import InputError
 
 if TYPE_CHECKING:
     from iort_planner.workflow import PlanRequest
@@ -39,8 +40,10 @@ def add_subparser(subparsers: options.Subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("input", type=Path, metavar="INPUT", help="folder with the DICOM series")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="plan folder to write; replaced whole")
+    parser.add_argument("input", type=options.path, metavar="INPUT", help="folder with the DICOM series")
+    parser.add_argument(
+        "--out", type=options.path, required=True, metavar="DIR", help="plan folder to write; replaced whole"
+    )
     parser.add_argument("--series", metavar="UID", help="which series, where the folder holds several")
     add_plan_options(parser)
     options.add_output_options(parser)
@@ -75,8 +78,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     dose.add_argument(
         "--depth-from",
         choices=["source", "surface", "tip"],
-        default="source",
-        help="where that depth starts (default source); see below",
+        help="where that depth starts (default source); with --depth; see below",
     )
     dose.add_argument("--engine", choices=["water"], default="water", help="dose engine (default water)")
     parser.add_argument("--no-pictures", action="store_true", help="write no png and no pdf")
@@ -88,6 +90,8 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
     from iort_planner.planning.prescription import Prescription
     from iort_planner.workflow import PlanRequest
 
+    if args.depth is None and args.depth_from is not None:
+        raise InputError("--depth-from says where a depth starts; give --depth too, or leave both out")
     doses = {
         name: value
         for name, value in (("dose_gy", args.dose), ("limit_gy", args.limit), ("rbe", args.rbe))
@@ -100,10 +104,10 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
         tip=None if args.tip is None else tuple(args.tip),
         axis=None if args.axis is None else tuple(args.axis),
         needle_hint=None if args.needle_hint is None else tuple(args.needle_hint),
-        canal_file=None if args.canal == "auto" else Path(args.canal),
+        canal_file=None if args.canal == "auto" else options.path(args.canal),
         canal_roi=args.canal_roi,
         canal_points=tuple(tuple(point) for point in args.canal_point),
-        prescription=Prescription(depth_mm=args.depth, depth_from=DepthReference(args.depth_from), **doses),
+        prescription=Prescription(depth_mm=args.depth, depth_from=DepthReference(args.depth_from or "source"), **doses),
         pictures=not args.no_pictures,
         **files,
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from typing import TYPE_CHECKING
 
+from iort_planner.cli import options
 from iort_planner.units import format_time
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ def print_plan(plan: Plan, folder: Path, *, as_json: bool) -> int:
     """Print plan.json's bytes or the summary; the exit status (1 when a check failed)."""
     for check in plan.checks:
         if check.id == "no-renderer":
-            sys.stderr.write(f"warning: {check.message}\n")
+            options.warn(f"warning: {check.message}")
     if as_json:
-        sys.stdout.buffer.write(plan.to_json().encode("utf-8"))
+        options.emit(plan.to_json())
     else:
-        sys.stdout.write(summary(plan) + f"\nwritten to {folder}\n{plan.intended_use}\n")
+        options.emit(summary(plan) + f"\nwritten to {folder}\n{plan.intended_use}\n")
     return 1 if plan.verdict == "fail" else 0
 
 
@@ -34,7 +34,7 @@ def summary(plan: Plan) -> str:
     if asked.depth_from == "canal-limit":
         why = f"as long as the canal's limit of {asked.limit_gy:g} Gy allows"
     else:
-        why = f"{asked.dose_gy:g} Gy at {asked.depth_mm:.1f} mm from the {asked.depth_from}"
+        why = f"{asked.dose_gy:g} Gy at {asked.depth_mm:g} mm from the {asked.depth_from}"
     low, high = result.uncertainty.dwell_time_band_k2_s
     band = result.uncertainty.canal_dose_band_k2_gy
     radii = ", ".join(
@@ -46,11 +46,11 @@ def summary(plan: Plan) -> str:
         ("", f"k=2 band of the table's dose rate: {format_time(low)} to {format_time(high)}"),
         ("largest safe time", f"{plan.max_safe_dwell_time_text}   (canal at {asked.limit_gy:g} Gy)"),
         (
-            "canal, most",
-            f"{result.canal_max_gy:.1f} Gy = {result.canal_max_gy_rbe:.1f} Gy(RBE), RBE {asked.rbe:g}; "
+            "canal, maximum",
+            f"{result.canal_max_gy:.3g} Gy = {result.canal_max_gy_rbe:.3g} Gy(RBE), RBE {asked.rbe:g}; "
             f"limit {asked.limit_gy:g} Gy = {asked.limit_gy_rbe:g} Gy(RBE)",
         ),
-        ("", f"with k=2 uncertainty {band[0]:.1f} to {band[1]:.1f} Gy"),
+        ("", f"with k=2 uncertainty {band[0]:.2g} to {band[1]:.2g} Gy"),
         (
             "canal, distance",
             f"{canal.distance_from_source_mm:.1f} mm from the source centre, {canal.distance_from_tip_mm:.1f} mm from the "
@@ -70,6 +70,11 @@ def summary(plan: Plan) -> str:
             f"±{needle.tip_uncertainty_mm:.1f} mm (k=1), {needle.method}, confidence {needle.confidence}",
         ),
         ("canal wall", f"±{canal.uncertainty_mm:.1f} mm (k=1), {canal.method}, confidence {canal.confidence}"),
+        (
+            "applicator",
+            f"{plan.source.applicator}: plastic {plan.source.radiolucent_tip_length_mm:g} mm, tip to source "
+            f"{plan.source.tip_to_source_mm:g} mm",
+        ),
         (
             "table",
             f"{plan.source.name}, scale {plan.source.scale}, clinical: {'yes' if plan.source.clinical else 'no'}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,9 @@ def add_subparser(subparsers: options.Subparsers) -> None:
         help="needle, canal and isodoses of a plan in 3-D",
         description="Show a plan and the image it names (its hash is checked) in 3-D, or write the picture to a file.",
     )
-    parser.add_argument("plan_dir", type=Path, metavar="PLAN_DIR", help="folder that 'plan' wrote")
-    parser.add_argument("--screenshot", type=Path, metavar="FILE.png", help="write the picture, open no window")
-    parser.add_argument("--image", type=Path, metavar="PATH", help="the scan, when it has moved since the plan")
+    parser.add_argument("plan_dir", type=options.path, metavar="PLAN_DIR", help="folder that 'plan' wrote")
+    parser.add_argument("--screenshot", type=options.path, metavar="FILE.png", help="write the picture, open no window")
+    parser.add_argument("--image", type=options.path, metavar="PATH", help="the scan, when it has moved since the plan")
     options.add_output_options(parser)
     parser.set_defaults(func=run)
 
@@ -56,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         render.screenshot(scene, args.screenshot)
         if not args.json:
-            sys.stdout.write(f"{args.screenshot}\n")
+            options.emit(f"{args.screenshot}\n")
     if args.json:
         picture = None if args.screenshot is None else str(args.screenshot)
-        sys.stdout.write(json.dumps({"schema": SCHEMA, "verdict": plan.verdict, "screenshot": picture}) + "\n")
+        options.emit(json.dumps({"schema": SCHEMA, "verdict": plan.verdict, "screenshot": picture}) + "\n")
     return 0
 
 
@@ -113,11 +112,15 @@ def _read_mask(plan: Plan, plan_dir: Path, grid: ImageGrid) -> npt.NDArray[np.ui
     import numpy as np
 
     from iort_planner.imaging.structures import read_label_map
+    from iort_planner.planning.plan import map_sha256
 
     path = plan_dir / "canal.nii.gz"
     if not path.is_file():
         raise PlanError(f"{str(path)!r} is missing: the plan folder is not whole; make the plan again")
     try:
-        return read_label_map(path, grid).mask.astype(np.uint8)
+        mask = read_label_map(path, grid).mask.astype(np.uint8)
     except ImageError as error:
         raise PlanError(f"the plan's canal cannot be used: {error}; make the plan again") from error
+    if map_sha256(mask) != plan.canal.map_sha256:
+        raise PlanError(f"{str(path)!r} is not the canal of the plan: its hash differs; make the plan again")
+    return mask

@@ -76,16 +76,22 @@ def is_closed(faces: npt.NDArray[np.int64], vertex_count: int) -> bool:
     return bool(np.all(forward[1:] != forward[:-1]) and np.array_equal(forward, backward))
 
 
-def canal_from_points(points_lps_mm: FloatArray, uncertainty_mm: float = 0.7) -> SpinalCanal:
-    """Canal wall points given by hand: distances go to the nearest of them; there is no surface."""
+def canal_from_points(
+    points_lps_mm: FloatArray, *, hu_calibrated: bool = True, uncertainty_mm: float = 0.7
+) -> SpinalCanal:
+    """Canal wall points given by hand: distances go to the nearest of them; there is no surface.
+
+    On an image whose values are not HU the confidence is at best low.
+    """
     points = np.asarray(points_lps_mm, dtype=np.float64).reshape(-1, 3)
     return SpinalCanal(
         vertices_lps_mm=points,
         faces=np.empty((0, 3), dtype=np.int64),
         on_bone=np.zeros(points.shape[0], dtype=np.bool_),
         method="points",
-        confidence=Confidence.HIGH,
+        confidence=Confidence.HIGH if hu_calibrated else Confidence.LOW,
         uncertainty_mm=uncertainty_mm,
+        reasons=() if hu_calibrated else ("the image's values are not HU",),
     )
 
 

@@ -28,6 +28,8 @@ class Confidence(StrEnum):
 
 # A tip picked by hand on 1 mm slices: about half a slice along, half a pixel across (k=1). Our own figure.
 MANUAL_TIP_UNCERTAINTY_MM = 0.7
+STEEL_HU = 2500.0  # above any bone (cortical up to about 2000 HU) and contrast medium, below steel's cut at 3071
+STEEL_SHARE = 0.3  # of the way from the median to the highest grey value, for a pose by hand; C-arm metal is uneven
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,6 +89,8 @@ class Needle:
 def manual_needle(volume: Volume, applicator: Applicator, tip_lps_mm: FloatArray, axis_lps: FloatArray) -> Needle:
     """Take a pose as given: the tip and an axis of any non-zero length from the tip towards the hub.
 
+    It is compared with the metal in the image; where they contradict each other the confidence is low, with reasons.
+
     Raises
     ------
     InputError
@@ -108,15 +112,46 @@ def manual_needle(volume: Volume, applicator: Applicator, tip_lps_mm: FloatArray
                 f"the {name} {np.round(point, 2).tolist()} lies outside the image, which spans LPS {low} to {high} mm; "
                 "give patient coordinates in mm (DICOM LPS)"
             )
+    doubts = _against_the_image(volume, applicator, tip, axis)
     return Needle(
         label="1",
         tip_lps_mm=tip,
         axis_lps=axis,
         source_lps_mm=source,
         method="manual",
-        confidence=Confidence.HIGH,
+        confidence=Confidence.LOW if doubts else Confidence.HIGH,
         tip_uncertainty_mm=MANUAL_TIP_UNCERTAINTY_MM,
+        reasons=doubts,
     )
+
+
+def _against_the_image(
+    volume: Volume, applicator: Applicator, tip_lps_mm: FloatArray, axis_lps: FloatArray
+) -> tuple[str, ...]:
+    """Where the metal in the image contradicts a pose given by hand; empty if it agrees.
+
+    Looked at along the axis only: metal where the shaft must be, none where the plastic is, none ahead of the tip.
+    """
+    steel = STEEL_HU
+    if not volume.hu_calibrated:
+        middle = float(np.median(volume.values[:: max(1, volume.values.shape[0] // 64), ::2, ::2]))
+        steel = middle + STEEL_SHARE * (float(volume.values.max()) - middle)
+    metal_end = applicator.radiolucent_tip_length_mm
+
+    def share(low_mm: float, high_mm: float) -> float:
+        at = np.arange(low_mm, high_mm, 0.5)
+        values = volume.sample(tip_lps_mm + at[:, None] * axis_lps)
+        values = values[np.isfinite(values)]
+        return float(np.mean(values > steel)) if values.size else 0.0
+
+    doubts = []
+    if share(metal_end + 1.5, metal_end + 16.5) < 0.5:
+        doubts.append("no metal in the image where the given shaft should be")
+    if share(0.0, max(metal_end - 1.5, 1.0)) > 0.5:
+        doubts.append("metal in the image where the given plastic tip should be")
+    if share(-15.0, -2.0) > 0.3:
+        doubts.append("metal in the image ahead of the given tip: is the axis reversed?")
+    return tuple(doubts)
 
 
 def locate_needle(volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | None = None) -> Needle:

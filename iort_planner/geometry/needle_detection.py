@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iort_planner.errors import NeedleNotFoundError
-from iort_planner.geometry.needle import Confidence, Needle
+from iort_planner.geometry.needle import STEEL_HU, Confidence, Needle
 from iort_planner.geometry.needle_candidates import find_lines
 from iort_planner.geometry.needle_measure import Measurement, Shaft, measure_end, orient
 from iort_planner.geometry.needle_profile import EndKind, Profile, air_level, measure_profile
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from iort_planner.imaging.volume import Volume
     from iort_planner.units import FloatArray
 
-_STEEL_HU = 2500.0  # above any bone (cortical up to about 2000 HU) and contrast medium, below steel's cut at 3071
 # Relative images: shares of the way from the median to the highest value, from the top down (our own choice:
 # C-arm metal is either cut flat, and then near the top, or uneven with hot spots at ends).
 _RELATIVE_LEVELS = (0.93, 0.8, 0.6, 0.5, 0.4)
@@ -28,6 +27,9 @@ _RELATIVE_OVER_AIR, _RELATIVE_OVER_BONE = 2.5, 3.5
 _SHORTEST_MM = 20.0  # with less shaft in view this is no needle that leaves the body; our own choice
 _SHORT_MM = 25.0  # below, direction and diameter rest on few slices: low confidence
 _AREA_MM2 = (7.0, 50.0)  # apparent section: half of a 4.4 mm disc to a 5.4 mm one with a wide halo
+# Apparent section near the distal end over the applicator's own: blooming of a cut 4.4 mm shaft reaches 1.7, a cannula
+# of 5.4 mm flush with the end 2.3; a file with another diameter by a third is beyond. Our own choice.
+_AREA_RATIO = (0.5, 2.6)
 _HINT_MM = 20.0  # a hint further than this from every needle is a mistake
 # Of the core's value; scans without streaks leave 0.06. In 150 random phantoms (tests/sweeps) the tip was off by at
 # most 0.25 mm below this, and by at most 0.65 mm above it.
@@ -79,7 +81,7 @@ def detect(volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | Non
     candidates, seen = _candidates(volume)
     chosen, reasons = _choose(candidates, seen, hint_lps_mm)
     measured = measure_end(volume, chosen.shaft, applicator)
-    reasons += [*measured.reasons, *_doubts(volume, chosen.shaft, measured)]
+    reasons += [*measured.reasons, *_doubts(volume, chosen.shaft, measured, applicator)]
     axis = measured.axis_lps
     tip = applicator.tip_from_metal_end_lps_mm(measured.metal_end_lps_mm, axis)
     if not bool(volume.grid.contains(tip)):
@@ -101,7 +103,7 @@ def detect(volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | Non
 
 def _thresholds(volume: Volume) -> list[float]:
     if volume.hu_calibrated:
-        return [_STEEL_HU]
+        return [STEEL_HU]
     sample = volume.values[:: max(1, volume.values.shape[0] // 64), ::2, ::2]
     inside = sample[sample > sample.min()]
     if inside.size < 1000:
@@ -180,8 +182,15 @@ def _choose(
     return first, [f"{len(ordered)} pieces of metal could be the needle; the longest was taken"]
 
 
-def _doubts(volume: Volume, shaft: Shaft, measured: Measurement) -> list[str]:
+def _doubts(volume: Volume, shaft: Shaft, measured: Measurement, applicator: Applicator) -> list[str]:
     doubts = []
+    end = (shaft.along_mm > 1.0) & (shaft.along_mm < 8.0)
+    seen_mm2 = float(np.median(shaft.area_mm2[end])) if np.any(end) else 0.0
+    expected_mm2 = np.pi * applicator.outer_radius_mm**2
+    if not _AREA_RATIO[0] <= seen_mm2 / expected_mm2 <= _AREA_RATIO[1]:
+        doubts.append(
+            f"the metal's section of {seen_mm2:.0f} mm2 does not fit an applicator of {applicator.outer_diameter_mm:g} mm"
+        )
     if not volume.hu_calibrated:
         doubts.append("the image is not calibrated in HU")
     if shaft.visible_mm < _SHORT_MM:

@@ -63,7 +63,7 @@ def _dose_checks(e: Evidence) -> Iterator[Check]:
     result, prescription = e.plan.result, e.plan.prescription
     canal, limit = result.canal_max_gy, prescription.limit_gy
     doses = (
-        f"canal gets {canal:.2f} Gy = {result.canal_max_gy_rbe:.2f} Gy(RBE) "
+        f"canal gets {canal:.4g} Gy = {result.canal_max_gy_rbe:.4g} Gy(RBE) "
         f"at {e.plan.canal.distance_from_source_mm:.1f} mm from the source centre; "
         f"limit {limit:g} Gy = {prescription.limit_gy_rbe:g} Gy(RBE)"
     )
@@ -74,7 +74,7 @@ def _dose_checks(e: Evidence) -> Iterator[Check]:
     yield Check(
         id="canal-margin",
         status="warn" if high >= limit else "pass",
-        message=f"canal dose with k=2 uncertainty {low:.1f} to {high:.1f} Gy, limit {limit:g} Gy",
+        message=f"canal dose with k=2 uncertainty {low:.2g} to {high:.2g} Gy, limit {limit:g} Gy",
     )
     time_s, (shortest, longest) = result.dwell_time_s, USUAL_TIME_S
     yield Check(
@@ -102,10 +102,17 @@ def _source_checks(e: Evidence) -> Iterator[Check]:
         if clinical
         else f"table {table.name!r} or its applicator is not marked clinical: not for treating patients",
     )
+    named, used = table.applicator.casefold(), e.plan.source.applicator.casefold()
+    fits = named in used or used in named
+    yield Check(
+        id="table-applicator",
+        status="pass" if fits else "warn",
+        message=f"the table is for {table.applicator!r}, the plan uses {e.plan.source.applicator!r}",
+    )
     low, high = table.trusted_range_mm
     depth, canal = e.plan.prescription.depth_from_source_mm, e.plan.canal.distance_from_source_mm
     outside = [
-        f"{name} at {'no distance inside the table' if r is None else f'{r:.1f} mm'}"
+        f"{name}: no such dose inside the table" if r is None else f"{name} at {r:.1f} mm"
         for name, r in (("prescription", depth), ("canal", canal))
         if r is None or not low <= r <= high
     ]

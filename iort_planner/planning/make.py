@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iort_planner import INTENDED_USE, __version__
+from iort_planner.errors import DepthDoseRangeError
 from iort_planner.geometry.distance import canal_distances
 from iort_planner.planning import plan as p
 from iort_planner.planning.checks import Evidence, run_checks
@@ -17,6 +18,9 @@ from iort_planner.planning.second_check import second_check
 from iort_planner.units import AnyQuantity, FloatArray, Quantity, rbe_weighted
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from iort_planner.applicator import Applicator
     from iort_planner.geometry.canal import SpinalCanal
     from iort_planner.geometry.distance import CanalDistances
@@ -35,6 +39,7 @@ def make_plan(
     applicator: Applicator,
     prescription: Prescription,
     canal_file: tuple[str, str] | None = None,
+    canal_mask: npt.NDArray[np.uint8] | None = None,
     frame_verified: bool = True,
     created: dt.datetime | None = None,
 ) -> p.Plan:
@@ -44,6 +49,8 @@ def make_plan(
     ----------
     canal_file : tuple of (name, sha256), optional
         The file a canal of method ``file`` was read from.
+    canal_mask : ndarray of shape (nk, nj, ni), uint8, optional
+        The canal on the image's grid, as it will be written; the plan keeps its hash.
     frame_verified : bool
         Whether the canal's file named the image's frame of reference.
     created : datetime with offset, optional
@@ -68,7 +75,7 @@ def make_plan(
         patient=p.PlanPatient(id=image.patient.id, birth_date=image.patient.birth_date, sex=image.patient.sex),
         image=_image(image),
         needles=(_needle(needle),),
-        canal=_canal(canal, distances, canal_file),
+        canal=_canal(canal, distances, canal_file, canal_mask),
         source=_source(table, applicator),
         prescription=asked,
         dwells=dwells,
@@ -95,7 +102,15 @@ def _doses(
     dose, limit = Quantity(prescription.dose_gy, "Gy"), Quantity(prescription.limit_gy, "Gy")
     rbe = prescription.rbe
     canal_distance = Quantity(distances.distance_from_source_mm, "mm")
-    safe_time = dwell_time(table, limit, canal_distance)
+    try:
+        safe_time = dwell_time(table, limit, canal_distance)
+    except DepthDoseRangeError as error:
+        low, high = table.range_mm
+        raise DepthDoseRangeError(
+            f"the canal is {distances.distance_from_source_mm:.1f} mm from the source centre, outside the range "
+            f"{low:g} to {high:g} mm of table {table.name!r}: its dose cannot be stated, dose is never extrapolated; "
+            "check needle and canal, or give a longer table"
+        ) from error
     depth: float | None
     if prescription.depth_mm is None:
         time, depth_from = safe_time, "canal-limit"
@@ -207,7 +222,12 @@ def _needle(needle: Needle) -> p.PlanNeedle:
     )
 
 
-def _canal(canal: SpinalCanal, distances: CanalDistances, file: tuple[str, str] | None) -> p.PlanCanal:
+def _canal(
+    canal: SpinalCanal,
+    distances: CanalDistances,
+    file: tuple[str, str] | None,
+    mask: npt.NDArray[np.uint8] | None,
+) -> p.PlanCanal:
     points = canal.vertices_lps_mm if canal.method == "points" else ()
     return p.PlanCanal(
         method=canal.method,
@@ -222,6 +242,7 @@ def _canal(canal: SpinalCanal, distances: CanalDistances, file: tuple[str, str] 
         structure="bony spinal canal" if canal.method == "auto" else "canal as given by the user",
         file=file[0] if file else None,
         file_sha256=file[1] if file else None,
+        map_sha256=None if mask is None else p.map_sha256(mask),
         points_lps_mm=tuple(_vector(point) for point in points),
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 import types
@@ -15,11 +16,15 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from iort_planner.errors import PlanError
 from iort_planner.units import format_time
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy.typing as npt
 
 SCHEMA = "iort-planner/plan/1"
 
@@ -92,6 +97,7 @@ class PlanCanal:
     structure: str
     file: str | None
     file_sha256: str | None
+    map_sha256: str | None
     points_lps_mm: tuple[Vector, ...]
 
 
@@ -253,25 +259,65 @@ def verdict(checks: typing.Iterable[Check]) -> str:
 
 
 def read_plan(path: Path) -> Plan:
-    """Read plan.json; checked against the package's JSON Schema first.
+    """Read plan.json; checked against the package's JSON Schema and for contradictions.
 
     Raises
     ------
     PlanError
-        If the file is missing, no JSON, or does not fit the schema.
+        If the file is missing, no JSON, does not fit the schema, or contradicts itself.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except OSError as error:
         raise PlanError(f"no plan at {path} ({error.strerror}); give the folder that 'plan' or 'demo' wrote") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise PlanError(f"{path} is not a plan.json ({error}); make the plan again") from error
     problem = schema_problem(content)
     if problem:
         raise PlanError(f"{path} does not fit {SCHEMA}: {problem}; make the plan again with this version")
-    plan = _from_json(Plan, content)
-    assert isinstance(plan, Plan)
+    plan: Plan = _from_json(Plan, content)
+    wrong = _contradiction(plan)
+    if wrong:
+        raise PlanError(f"{path} contradicts itself: {wrong}; it was changed after it was made, make the plan again")
     return plan
+
+
+def map_sha256(mask: npt.NDArray[np.uint8]) -> str:
+    """Hash of a canal's label map: uint8 voxels in index order (i fastest)."""
+    return hashlib.sha256(np.ascontiguousarray(mask, dtype=np.uint8).data).hexdigest()
+
+
+def _contradiction(plan: Plan) -> str | None:
+    """What in a plan contradicts itself, as after an edit by hand; None if nothing."""
+    if not plan.needles or not plan.dwells:
+        return "there is no needle or no dwell"
+    for needle in plan.needles:
+        if abs(math.hypot(*needle.axis_lps) - 1.0) > 1e-6:
+            return f"the axis of needle {needle.label} is not a unit vector"
+        pairs = zip(needle.tip_lps_mm, needle.axis_lps, needle.source_lps_mm, strict=True)
+        if any(abs(tip + plan.source.tip_to_source_mm * axis - source) > 1e-3 for tip, axis, source in pairs):
+            return f"tip and source centre of needle {needle.label} do not fit the applicator"
+    first = plan.dwells[0]
+    if first.source_lps_mm != plan.needles[0].source_lps_mm or first.time_s != plan.result.dwell_time_s:
+        return "dwell, needle and result disagree"
+    if not plan.result.dwell_time_s > 0.0:
+        return "the dwell time is not above 0"
+    distance = math.dist(first.source_lps_mm, plan.canal.nearest_point_lps_mm)
+    if abs(distance - plan.canal.distance_from_source_mm) > 1e-3:
+        return "the canal's distance does not fit its nearest point"
+    for name, physical, weighted in (
+        ("prescribed dose", plan.prescription.dose_gy, plan.prescription.dose_gy_rbe),
+        ("canal dose", plan.result.canal_max_gy, plan.result.canal_max_gy_rbe),
+    ):
+        if not math.isclose(physical * plan.prescription.rbe, weighted, rel_tol=1e-9):
+            return f"the {name} in Gy and in Gy(RBE) do not fit the RBE"
+    if not plan.checks or plan.verdict != verdict(plan.checks):
+        return "the verdict is not the worst check"
+    return None
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def schema_problem(content: Any) -> str | None:

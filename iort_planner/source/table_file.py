@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import datetime
+import datetime as dt
 import difflib
 import hashlib
 import io
@@ -57,6 +57,8 @@ class _Lines:
     def key(self, name: str) -> str:
         if name not in self.head:
             raise DepthDoseTableError(f"table {self.file}: the head lacks '# {name}: ...'; {_HELP}")
+        if not self.head[name][1]:
+            self.stop(self.head[name][0], f"{name} is empty")
         return self.head[name][1]
 
     def one_of(self, name: str, allowed: list[str]) -> str:
@@ -65,8 +67,11 @@ class _Lines:
             self.stop(self.head[name][0], f"{name} is {value!r}, must be one of {', '.join(allowed)}")
         return value
 
-    def number(self, name: str) -> float:
-        return _number(self, self.head[name][0] if name in self.head else 0, name, self.key(name))
+    def positive(self, name: str) -> float:
+        value = _number(self, self.head[name][0] if name in self.head else 0, name, self.key(name))
+        if value <= 0:
+            self.stop(self.head[name][0], f"{name} is {value:g}, must be above 0")
+        return value
 
 
 def read_table(name_or_path: str | Path = library.DEFAULT_TABLE) -> DepthDoseTable:
@@ -103,9 +108,11 @@ def read_table(name_or_path: str | Path = library.DEFAULT_TABLE) -> DepthDoseTab
         )
     scale = Scale(lines.one_of("scale", [s.value for s in Scale]))
     try:
-        datetime.date.fromisoformat(lines.key("measured"))
+        measured = dt.date.fromisoformat(lines.key("measured"))
     except ValueError:
         lines.stop(lines.head["measured"][0], f"measured is {lines.key('measured')!r}, must be a date like 2026-10-01")
+    if measured > dt.datetime.now(tz=dt.UTC).date() + dt.timedelta(days=1):
+        lines.stop(lines.head["measured"][0], f"measured is {measured}, a date in the future")
     distances, rates, uncertainties = _columns(lines)
     trusted = (distances[0], distances[-1])
     if "trusted_range_mm" in lines.head:
@@ -124,8 +131,8 @@ def read_table(name_or_path: str | Path = library.DEFAULT_TABLE) -> DepthDoseTab
         origin=lines.key("origin"),
         trusted_range_mm=trusted,
         applicator=lines.key("applicator"),
-        tube_voltage_kv=lines.number("tube_voltage_kv"),
-        tube_current_ua=lines.number("tube_current_ua"),
+        tube_voltage_kv=lines.positive("tube_voltage_kv"),
+        tube_current_ua=lines.positive("tube_current_ua"),
         measured=lines.key("measured"),
         derived="derived" in lines.head and lines.one_of("derived", ["yes", "no"]) == "yes",
         file=path.name,
@@ -187,8 +194,10 @@ def _columns(lines: _Lines) -> tuple[list[float], list[float], list[float]]:
         numbers = [_number(lines, line, name, cell) for name, cell in zip(header, cells, strict=True)]
         distance, rate = numbers[:2]
         uncertainty = numbers[2] if len(numbers) == 3 else float(match[1])
-        if distance <= 0 or rate <= 0 or uncertainty < 0:
+        if distance <= 0 or rate <= 0:
             lines.stop(line, f"{','.join(cells)!r}: distance and dose rate must be above 0")
+        if not 0 < uncertainty <= 100:
+            lines.stop(line, f"uncertainty of {uncertainty:g} % must lie above 0 and up to 100 %")
         if table and distance <= table[-1][0]:
             lines.stop(line, f"distance {distance:g} mm does not increase (the row before has {table[-1][0]:g} mm)")
         if table and rate >= table[-1][1]:

@@ -95,6 +95,8 @@ def test_a_table_in_the_wrong_unit_or_unsorted(
         (["--rbe", "0"], "--rbe 0 is outside 0.5 to 3"),
         (["--depth", "-inf"], "--depth -inf mm"),
         (["--depth-from", "skin"], "--depth-from"),
+        (["--depth-from", "tip"], "give --depth too"),
+        (["--canal", ""], "the path is empty"),
         (["--source", "no-table.csv"], "no-table.csv"),
         (["--applicator", "no-applicator.toml"], "no-applicator.toml"),
         (["--canal", "no-canal.nii.gz"], "no-canal.nii.gz"),

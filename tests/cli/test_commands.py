@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -176,3 +177,28 @@ def test_help_of_each_command_teaches(capsys: pytest.CaptureFixture[str], comman
         main([command, "--help"])
     assert left.value.code == 0
     assert "--json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("redirect", "environment"),
+    [("", {"PYTHONIOENCODING": "ascii"}), (">&-", {}), (">/dev/full", {}), ("2>&-", {}), ("2>/dev/full", {})],
+)
+def test_a_poor_terminal_never_stops_a_plan(
+    tmp_path: Path, small_phantom: Path, redirect: str, environment: dict[str, str]
+) -> None:
+    command = f'"$0" -c "$1" plan "$2" --out "$3" --no-pictures {redirect}'
+    arguments = [sys.executable, COMMAND[2], str(small_phantom / "scan"), str(tmp_path / "plan")]
+    done = subprocess.run(
+        ["sh", "-c", command, *arguments], capture_output=True, check=False, env={**os.environ, **environment}
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert b"internal error" not in done.stderr
+    assert read_plan(tmp_path / "plan" / "plan.json").verdict == "warn"
+
+
+def test_a_stop_without_stderr_still_has_exit_status_2(tmp_path: Path) -> None:
+    command = '"$0" -c "$1" inspect "$2" 2>&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable, COMMAND[2], str(tmp_path / "none")], check=False)
+
+    assert done.returncode == 2

@@ -49,6 +49,7 @@ TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
     ("surface-dose-outside-table", "warn", {}),
     ("table-not-clinical", "warn", {"table": cases.TABLE}),
     ("table-not-clinical", "warn", {"applicator": cases.APPLICATOR}),
+    ("table-applicator", "warn", {"table": dataclasses.replace(CLINICAL, applicator="balloon 40 mm")}),
     ("table-range", "warn", {"depth_mm": 4.0}),
     ("table-range", "warn", {"wall": cases.canal(31.0)}),
     ("needle-confidence", "warn", {"at": cases.needle(**low())}),

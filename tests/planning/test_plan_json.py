@@ -81,3 +81,37 @@ def test_times_for_people_are_never_rounded_up_past_the_safe_time() -> None:
     assert by_limit.dwell_time_text == by_limit.max_safe_dwell_time_text == "3 min 32 s"
     by_depth = cases.plan(depth_mm=12.3, wall=cases.canal(16.0))
     assert by_depth.dwell_time_text == "3 min 33 s"
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        (("result", "dwell_time_s"), 1000.0, "disagree"),
+        (("verdict",), "pass", "worst check"),
+        (("checks",), [], "worst check"),
+        (("needles",), [], "no needle"),
+        (("needles", 0, "axis_lps"), [0.0, 5.0, 0.0], "unit vector"),
+        (("needles", 0, "tip_lps_mm"), [0.0, 0.0, 0.0], "do not fit the applicator"),
+        (("canal", "nearest_point_lps_mm"), [0.0, 0.0, 0.0], "does not fit its nearest point"),
+        (("prescription", "dose_gy"), 80.0, "RBE"),
+    ],
+)
+def test_a_plan_changed_by_hand_is_refused(
+    tmp_path: Path, where: tuple[str | int, ...], value: object, message: str
+) -> None:
+    content = json.loads(cases.plan().to_json())
+    inner = content
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(PlanError, match=message):
+        read_plan(path)
+
+
+def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
+    text = cases.plan().to_json().replace('"dwell_time_s": ', '"dwell_time_s": NaN, "was": ')
+    (tmp_path / "plan.json").write_text(text, encoding="utf-8")
+    with pytest.raises(PlanError, match="NaN is no number"):
+        read_plan(tmp_path / "plan.json")
