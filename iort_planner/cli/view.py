@@ -35,7 +35,7 @@ def add_subparser(subparsers: options.Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from iort_planner.planning.plan import read_plan
+    from iort_planner.planning.plan_file import read_plan
 
     if args.screenshot is not None:
         _check_target(args.screenshot)

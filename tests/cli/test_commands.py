@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from iort_planner.cli.main import main
-from iort_planner.planning.plan import read_plan
+from iort_planner.planning.plan_file import read_plan
 
 COMMAND = [sys.executable, "-c", "from iort_planner.cli.main import entry_point; entry_point()"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from iort_planner.errors import PlanError
-from iort_planner.planning.plan import Check, json_schema, read_plan, schema_problem
+from iort_planner.planning.plan import Check
+from iort_planner.planning.plan_file import json_schema, read_plan, schema_problem
 from tests import planning_cases as cases
 
 

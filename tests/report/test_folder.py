@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from iort_planner.planning.plan import read_plan
+from iort_planner.planning.plan_file import read_plan
 from iort_planner.workflow import PlanRequest, plan_scan
 
 PROBLEM = "no 3-D renderer can start here; install an OpenGL library"

@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from iort_planner.cli.main import main
 from iort_planner.imaging.nifti import write_nifti
 from iort_planner.imaging.series import load_series
-from iort_planner.imaging.volume import Volume
-from iort_planner.planning.plan import Plan
+from iort_planner.imaging.structures import read_label_map
 from iort_planner.viewer import render
-from tests import plan_factory as factory
-
-
-def plan_on(volume: Volume, series_uid: str, path: Path, truth: dict[str, list[dict[str, list[float]]]]) -> Plan:
-    """The example plan with the pose of a phantom's truth, on the phantom's image."""
-
-    def triple(name: str) -> tuple[float, float, float]:
-        x, y, z = truth["needles"][0][name]
-        return (x, y, z)
-
-    plan = factory.make_example_plan(volume)
-    needle = dataclasses.replace(
-        plan.needles[0],
-        tip_lps_mm=triple("tip_lps_mm"),
-        axis_lps=triple("axis_lps"),
-        source_lps_mm=triple("source_lps_mm"),
-    )
-    x, y, z = needle.source_lps_mm
-    canal = dataclasses.replace(plan.canal, nearest_point_lps_mm=(x, y + 10.0, z))
-    image = dataclasses.replace(plan.image, path=str(path), series_uid=series_uid)
-    return dataclasses.replace(plan, needles=(needle,), canal=canal, image=image)
+from iort_planner.workflow import PlanRequest, plan_scan
 
 
 @pytest.fixture(scope="module")
 def made(small_phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plan folder; read only."""
-    image = load_series(small_phantom / "scan")
-    truth = json.loads((small_phantom / "truth.json").read_text())
-    plan = plan_on(image.volume, image.series_uid, small_phantom / "scan", truth)
     folder = tmp_path_factory.mktemp("made") / "plan"
-    folder.mkdir()
-    (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
-    x, y, _ = plan.needles[0].source_lps_mm
-    from_canal = image.volume.grid.voxel_centres_lps_mm()[..., :2] - (x, y + 18.0)
-    write_nifti(folder / "canal.nii.gz", (from_canal**2).sum(axis=-1) < 64.0, image.volume.grid)
+    plan_scan(folder, PlanRequest(path=small_phantom / "scan", pictures=False))
     return folder
 
 
@@ -157,15 +129,19 @@ def test_a_folder_without_a_plan_is_refused(tmp_path: Path, capfd: pytest.Captur
 
 
 @pytest.mark.usefixtures("any_renderer")
-@pytest.mark.parametrize("damage", ["missing", "cut off"])
+@pytest.mark.parametrize("damage", ["missing", "cut off", "another"])
 def test_a_plan_folder_without_its_canal_is_refused(
-    damage: str, plan_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    damage: str, plan_folder: Path, small_phantom: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     canal = plan_folder / "canal.nii.gz"
     if damage == "missing":
         canal.unlink()
-    else:
+    elif damage == "cut off":
         canal.write_bytes(canal.read_bytes()[:200])
+    else:
+        volume = load_series(small_phantom / "scan").volume
+        mask = np.roll(read_label_map(canal, volume.grid).mask, 3, axis=1)
+        write_nifti(canal, mask, volume.grid)
     assert "make the plan again" in stop(capfd, plan_folder, "--screenshot", tmp_path / "a.png")
 
 
