@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from iort_planner.planning.plan import Plan, PlanNeedle
     from iort_planner.report.planes import Plane
 
-_PALE = "#F2F5F7"
+PALE = "#F2F5F7"
 _SHADE = "#000000"
 _NOTE = "#5FD3B0"  # the distance line's green, lighter for small letters on a dark ground
 _WORD = {
@@ -28,9 +28,14 @@ _WORD = {
     "I": "inferior of",
 }
 _IN_PLANE_MM = 1.0  # a point nearer to the plane than a usual slice is thick is drawn as lying in it
-
-
 _LABEL_X_MM = 7.5  # leaves room for "11.25 Gy | 28.1 Gy(RBE)" up to the edge
+
+
+def outlined(width_pt: float) -> list[Any]:
+    """Path effects that give lines or letters a dark outline ``width_pt`` wide: readable on black and on white."""
+    from matplotlib import patheffects
+
+    return [patheffects.Stroke(linewidth=width_pt, foreground=_SHADE), patheffects.Normal()]
 
 
 def draw_overlays(axes: Axes, plane: Plane, plan: Plan, reach_mm: float) -> None:
@@ -49,7 +54,7 @@ def draw_overlays(axes: Axes, plane: Plane, plan: Plan, reach_mm: float) -> None
         axes.plot(x, y, marker="v", markersize=6, color=palette.TIP_LINE_COLOUR, markeredgecolor=_SHADE, zorder=8)
         x, y = plane.project(np.array(needle.source_lps_mm) - source)
         axes.plot(x, y, marker="+", markersize=10, color=_SHADE, markeredgewidth=3.2, zorder=8)
-        axes.plot(x, y, marker="+", markersize=9, color=_PALE, markeredgewidth=1.6, zorder=9)
+        axes.plot(x, y, marker="+", markersize=9, color=PALE, markeredgewidth=1.6, zorder=9)
 
 
 def needle_outline(
@@ -91,14 +96,21 @@ def _draw_needle(axes: Axes, plane: Plane, plan: Plan, needle: PlanNeedle, origi
     shift = plane.project(tip - origin_lps_mm)
     off_plane, slope = plane.out_of_plane_mm(tip - origin_lps_mm), plane.out_of_plane_mm(axis)
     metal, hub = plan.source.radiolucent_tip_length_mm, plan.source.applicator_length_mm
-    for part, colour in (((0.0, metal), palette.TIP_LINE_COLOUR), ((metal, hub), _PALE)):
+    for part, colour in (((0.0, metal), palette.TIP_LINE_COLOUR), ((metal, hub), PALE)):
         for (start, end), solid in _split_by_plane(part, off_plane, slope, radius):
             for line in needle_outline(plane, (start, end), 0.0, radius, axis):
                 moved = line + shift
-                style: dict[str, Any] = (
-                    {"linewidth": 1.6} if solid else {"linewidth": 1.2, "alpha": 0.6, "dashes": (4.0, 3.0)}
+                width = 1.6 if solid else 1.0
+                style: dict[str, Any] = {} if solid else {"dashes": (4.0, 3.0), "dash_capstyle": "butt"}
+                axes.plot(
+                    moved[:, 0],
+                    moved[:, 1],
+                    color=colour,
+                    linewidth=width,
+                    path_effects=outlined(width + 1.4),
+                    zorder=6,
+                    **style,
                 )
-                axes.plot(moved[:, 0], moved[:, 1], color=colour, zorder=6, **style)
 
 
 def _split_by_plane(
@@ -113,7 +125,6 @@ def _split_by_plane(
 
 
 def _draw_isodoses(axes: Axes, plane: Plane, plan: Plan, reach_mm: float) -> None:
-    from matplotlib import patheffects
     from matplotlib.patches import Circle
 
     levels = [level for level in palette.isodose_levels(plan) if level.radius_mm is not None]
@@ -121,14 +132,29 @@ def _draw_isodoses(axes: Axes, plane: Plane, plan: Plan, reach_mm: float) -> Non
     for number, level in enumerate(levels):
         radius = level.radius_mm or 0.0
         style = (0.0, level.dashes) if level.dashes else "solid"
-        axes.add_patch(Circle((0.0, 0.0), radius, fill=False, edgecolor=_SHADE, linewidth=2.8, alpha=0.5, zorder=4))
         axes.add_patch(
-            Circle((0.0, 0.0), radius, fill=False, edgecolor=level.colour, linewidth=1.7, linestyle=style, zorder=5)
+            Circle(
+                (0.0, 0.0),
+                radius,
+                fill=False,
+                edgecolor=level.colour,
+                linewidth=1.7,
+                linestyle=style,
+                path_effects=outlined(3.0),
+                zorder=5,
+            )
         )
         # labels stacked in the free upper corner, each with a thin line to its circle
         label = np.array([side * _LABEL_X_MM, reach_mm - 5.0 - 4.0 * number])
         touch = radius * label / np.hypot(*label)
-        axes.plot([touch[0], label[0]], [touch[1], label[1]], color=level.colour, linewidth=0.8, zorder=5)
+        axes.plot(
+            [touch[0], label[0]],
+            [touch[1], label[1]],
+            color=level.colour,
+            linewidth=0.8,
+            path_effects=outlined(1.8),
+            zorder=5,
+        )
         axes.text(
             label[0] + side * 0.6,
             label[1],
@@ -138,7 +164,7 @@ def _draw_isodoses(axes: Axes, plane: Plane, plan: Plan, reach_mm: float) -> Non
             ha="left" if side > 0 else "right",
             va="center",
             zorder=10,
-            path_effects=[patheffects.withStroke(linewidth=2.2, foreground=_SHADE)],
+            path_effects=outlined(2.2),
         )
 
 
@@ -153,41 +179,47 @@ def _free_side(plane: Plane, plan: Plan) -> float:
 def _draw_canal_points(axes: Axes, plane: Plane, plan: Plan, source_lps_mm: FloatArray) -> None:
     for point in plan.canal.points_lps_mm if plan.canal.method == "points" else ():
         x, y = plane.project(np.array(point) - source_lps_mm)
-        axes.plot(x, y, marker="x", markersize=6, color=palette.CANAL_COLOUR, markeredgewidth=1.8, zorder=7)
+        axes.plot(
+            x,
+            y,
+            marker="x",
+            markersize=6,
+            color=palette.CANAL_COLOUR,
+            markeredgewidth=1.8,
+            path_effects=outlined(3.4),
+            zorder=7,
+        )
 
 
 def _draw_distance(axes: Axes, plane: Plane, plan: Plan, source_lps_mm: FloatArray, reach_mm: float) -> None:
-    from matplotlib import patheffects
-
     offset = np.array(plan.canal.nearest_point_lps_mm) - source_lps_mm
     x, y = plane.project(offset)
     out = plane.out_of_plane_mm(offset)
     in_plane = abs(out) <= _IN_PLANE_MM
-    axes.plot([0.0, x], [0.0, y], color=_SHADE, linewidth=3.6, alpha=0.6, zorder=7)
     axes.plot(
         [0.0, x],
         [0.0, y],
         color=palette.NEAREST_COLOUR,
         linewidth=2.2,
         dashes=(None, None) if in_plane else (1.6, 1.2),
+        path_effects=outlined(3.6),
         zorder=7,
     )
     axes.plot(x, y, marker="o", markersize=4.5, color=palette.NEAREST_COLOUR, markeredgecolor=_SHADE, zorder=8)
-    text = f"{plan.canal.distance_from_source_mm:.1f} mm"
-    shade = [patheffects.withStroke(linewidth=2.4, foreground=_SHADE)]
-    axes.text(
-        x + (1.2 if x >= 0 else -1.2),
-        y - 1.2,
-        text,
-        color="white",
-        fontsize=9,
-        fontweight="bold",
-        ha="left" if x >= 0 else "right",
-        va="top",
-        zorder=11,
-        path_effects=shade,
-    )
-    if not in_plane:
+    if in_plane:
+        axes.text(
+            x + (1.2 if x >= 0 else -1.2),
+            y - 1.2,
+            f"{plan.canal.distance_from_source_mm:.1f} mm",
+            color="white",
+            fontsize=9,
+            fontweight="bold",
+            ha="left" if x >= 0 else "right",
+            va="top",
+            zorder=11,
+            path_effects=outlined(2.4),
+        )
+    else:  # the projected line is shorter than the distance: no length beside it
         axes.text(
             reach_mm - 1.2,
             -reach_mm + 6.0,
@@ -197,5 +229,5 @@ def _draw_distance(axes: Axes, plane: Plane, plan: Plan, source_lps_mm: FloatArr
             ha="right",
             va="bottom",
             zorder=11,
-            path_effects=shade,
+            path_effects=outlined(2.4),
         )

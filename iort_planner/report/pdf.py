@@ -142,6 +142,8 @@ def _first_page(plan: Plan, slices_png: bytes, scene_png: bytes | None, width: f
     parts.append(_picture(slices_png, width))
     parts.append(Spacer(1, 5))
     if scene_png is None:
+        parts.append(_side_table(plan, width))
+        parts.append(Spacer(1, 5))
         parts.append(_text("No 3-D picture: no renderer could start on this machine (check no-renderer)."))
     else:
         parts.append(_scene_beside(scene_png, _side_table(plan, _SIDE_WIDTH_PT), _SIDE_WIDTH_PT))
@@ -263,7 +265,8 @@ def _side_table(plan: Plan, width: float) -> Any:
     ]
     for number, level in enumerate(palette.isodose_levels(plan), start=1):
         radius = "outside the table" if level.radius_mm is None else f"{level.radius_mm:.1f} mm"
-        rows.append(["", _text(f"{radius}: {level.label}", 8, bold="prescription" in level.role)])
+        role = f" ({level.role})" if level.role else ""
+        rows.append(["", _text(f"{radius}: {level.label}{role}", 8, bold="prescription" in level.role)])
         style.append(("BACKGROUND", (0, number), (0, number), HexColor(level.colour)))
     for name, value in tables.bands(plan):
         rows.append(["", [_text(name, 7.5, bold=True), _text(value, 8)]])
@@ -271,11 +274,36 @@ def _side_table(plan: Plan, width: float) -> Any:
 
 
 def _second_page(plan: Plan, width: float, height: float) -> list[Any]:
+    """One page, whatever the length of origins and messages: set wider, it shrinks rather than runs on."""
+    from reportlab.platypus import Flowable
+
+    shrunk_by, too_high_by = 1.0, 2.0
+    while too_high_by > 1.0:
+        parts = _second_page_parts(plan, shrunk_by * width)
+        too_high_by = sum(part.wrap(shrunk_by * width, height)[1] for part in parts) / (shrunk_by * height)
+        # text set k times wider needs 1/k of the height at most: this comes near from below
+        shrunk_by *= max(1.03, 0.95 * too_high_by**0.5) if too_high_by > 1.0 else 1.0
+
+    class Page(Flowable):  # type: ignore[misc]  # reportlab has no types
+        def wrap(self, width: float, height: float) -> tuple[float, float]:
+            return width, height
+
+        def draw(self) -> None:
+            self.canv.translate(0, height)
+            self.canv.scale(1.0 / shrunk_by, 1.0 / shrunk_by)
+            top = 0.0
+            for part in parts:
+                top -= part.wrap(shrunk_by * width, height)[1]
+                part.drawOn(self.canv, 0, top)
+
+    return [Page()]
+
+
+def _second_page_parts(plan: Plan, width: float) -> list[Any]:
     from reportlab.lib.colors import HexColor
-    from reportlab.platypus import KeepInFrame, Spacer
+    from reportlab.platypus import Spacer
 
     parts: list[Any] = []
-    page_width, width = width, 1.25 * width
     for title, rows in tables.sections(plan):
         parts.append(_text(title, 10, bold=True))
         parts.append(Spacer(1, 2))
@@ -295,8 +323,7 @@ def _second_page(plan: Plan, width: float, height: float) -> list[Any]:
     parts.append(_text("All checks", 10, bold=True))
     parts.append(Spacer(1, 2))
     parts.append(_check_table(list(plan.checks), width))
-    # One page, whatever the length of origins and messages: set wide, it shrinks rather than runs on.
-    return [KeepInFrame(page_width, height, parts, mode="shrink")]
+    return parts
 
 
 def _draw_foot(canvas: Any, plan: Plan, page: int, pages: int) -> None:

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from iort_planner.errors import InputError
 from iort_planner.imaging.volume import ImageGrid, Volume
-from iort_planner.report.overlays import draw_overlays
+from iort_planner.report.overlays import PALE, draw_overlays, outlined
 from iort_planner.report.planes import PLANES, Plane
 from iort_planner.units import FloatArray
 from iort_planner.viewer import palette
@@ -30,8 +30,10 @@ _SIZE_INCHES = (10.6, 5.5)  # printed 7 inches wide in the report: 9 points beco
 _DOTS_PER_INCH = 185
 _BACKGROUND = "#0E151B"
 _OUTSIDE = "#2B3A47"
-_PALE = "#F2F5F7"
 _DIM = "#A9B6C2"
+_LEGEND_SIZES_PT = (8.5, 8.0, 7.5, 7.0, 6.5, 6.0, 5.5, 5.0)
+_LEGEND_EDGE = 0.988  # of the picture's width
+_LEGEND_TOP = 0.205  # of the picture's height: below the slices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +163,15 @@ def _draw_picture(axes: Axes, picture: FloatArray, window: Window) -> None:
         interpolation="nearest",
     )
     if not np.isfinite(picture).all():
-        axes.text(0.0, -_REACH_MM + 10.0, "blue-grey: outside the image", color=_DIM, fontsize=7, ha="center")
+        axes.text(
+            0.0,
+            -_REACH_MM + 10.0,
+            "blue-grey: outside the image",
+            color=_DIM,
+            fontsize=7,
+            ha="center",
+            path_effects=outlined(2.0),
+        )
 
 
 def _draw_canal(axes: Axes, plane: Plane, canal: Volume | None, source_lps_mm: FloatArray) -> None:
@@ -169,7 +179,10 @@ def _draw_canal(axes: Axes, plane: Plane, canal: Volume | None, source_lps_mm: F
         return
     inside = canal.sample(plane.points_lps_mm(source_lps_mm, _offsets()), outside=0.0)
     if inside.min() < 0.5 < inside.max():
-        axes.contour(_offsets(), _offsets(), inside, levels=[0.5], colors=[palette.CANAL_COLOUR], linewidths=1.8)
+        contour = axes.contour(
+            _offsets(), _offsets(), inside, levels=[0.5], colors=[palette.CANAL_COLOUR], linewidths=1.8
+        )
+        contour.set_path_effects(outlined(3.0))
 
 
 def _draw_frame(axes: Axes, plane: Plane, source_lps_mm: FloatArray) -> None:
@@ -184,18 +197,40 @@ def _draw_frame(axes: Axes, plane: Plane, source_lps_mm: FloatArray) -> None:
         (plane.top, 0.0, edge, "center", "top"),
         (plane.bottom, 0.0, -edge, "center", "bottom"),
     ):
-        axes.text(x, y, text, color=_PALE, fontsize=13, fontweight="bold", ha=across, va=up, gid=f"edge-{text}")
-    axes.set_title(f"{plane.name}   {plane.position_text(source_lps_mm)}", color=_PALE, fontsize=10, loc="left", pad=5)
+        axes.text(
+            x,
+            y,
+            text,
+            color=PALE,
+            fontsize=13,
+            fontweight="bold",
+            ha=across,
+            va=up,
+            gid=f"edge-{text}",
+            zorder=11,
+            path_effects=outlined(2.6),
+        )
+    axes.set_title(f"{plane.name}   {plane.position_text(source_lps_mm)}", color=PALE, fontsize=10, loc="left", pad=5)
     x, y = -edge, -edge + 1.0
-    axes.plot([x, x + 10.0], [y, y], color=_PALE, linewidth=2.5, solid_capstyle="butt")
-    axes.text(x + 5.0, y + 0.8, "10 mm", color=_PALE, fontsize=8, ha="center", va="bottom")
+    axes.plot(
+        [x, x + 10.0], [y, y], color=PALE, linewidth=2.5, solid_capstyle="butt", path_effects=outlined(4.0), zorder=11
+    )
+    axes.text(
+        x + 5.0,
+        y + 0.8,
+        "10 mm",
+        color=PALE,
+        fontsize=8,
+        ha="center",
+        va="bottom",
+        zorder=11,
+        path_effects=outlined(2.2),
+    )
 
 
 def _draw_words(figure: Figure, plan: Plan, window: Window) -> None:
-    from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
 
-    result, rbe = plan.result, plan.prescription.rbe
     figure.add_artist(
         Rectangle((0.0, 0.91), 1.0, 0.09, transform=figure.transFigure, color=palette.VERDICT_COLOUR[plan.verdict])
     )
@@ -211,45 +246,13 @@ def _draw_words(figure: Figure, plan: Plan, window: Window) -> None:
     figure.text(
         0.988,
         0.955,
-        f"dwell time {plan.dwell_time_text}      "
-        f"canal at most {palette.computed_text(result.canal_max_gy, result.canal_max_gy_rbe)}   "
-        f"(limit {palette.level_text(plan.prescription.limit_gy, rbe)})",
+        f"dwell time {plan.dwell_time_text}      {palette.canal_text(plan)}",
         color=palette.INK,
         fontsize=9,
         ha="right",
         va="center",
     )
-    lines: list[tuple[Any, str]] = [
-        (Line2D([], [], color=level.colour, linewidth=2.2, dashes=level.dashes or (None, None)), level.legend)
-        for level in palette.isodose_levels(plan)
-    ]
-    lines.append(
-        (Line2D([], [], color=palette.CANAL_COLOUR, linewidth=2.2), "spinal canal")
-        if plan.canal.method != "points"
-        else (Line2D([], [], color=palette.CANAL_COLOUR, marker="x", linestyle=""), "canal points, given by hand")
-    )
-    lines.append((Line2D([], [], color=_PALE, linewidth=1.6), "needle: shaft (dashed: outside this plane)"))
-    lines.append((Line2D([], [], color=palette.TIP_LINE_COLOUR, linewidth=1.6), "needle: radiolucent tip"))
-    lines.append(
-        (
-            Line2D([], [], color=palette.NEAREST_COLOUR, linewidth=2.2),
-            f"source centre to nearest canal point: {plan.canal.distance_from_source_mm:.1f} mm",
-        )
-    )
-    lines.append((Line2D([], [], color=_PALE, marker="+", markersize=9, linestyle=""), "source centre"))
-    lines.append((Line2D([], [], color=palette.TIP_LINE_COLOUR, marker="v", markersize=6, linestyle=""), "tip"))
-    figure.legend(
-        [line for line, _ in lines],
-        [text for _, text in lines],
-        loc="lower left",
-        bbox_to_anchor=(0.004, 0.035),
-        ncols=3,
-        frameon=False,
-        labelcolor=_PALE,
-        fontsize=8.5,
-        handlelength=2.6,
-        columnspacing=2.5,
-    )
+    _draw_legend(figure, plan)
     software = f"{plan.software.name} {plan.software.version}"
     figure.text(0.012, 0.018, f"{palette.INTENDED_USE_SHORT}  {software}", color=_DIM, fontsize=7.5, va="center")
     figure.text(
@@ -261,3 +264,51 @@ def _draw_words(figure: Figure, plan: Plan, window: Window) -> None:
         ha="right",
         va="center",
     )
+
+
+def _draw_legend(figure: Figure, plan: Plan) -> None:
+    """The legend in the largest letters with which it stays in the picture and below the slices."""
+    entries = _legend_entries(plan)
+    for size in _LEGEND_SIZES_PT:
+        legend = figure.legend(
+            [line for line, _ in entries],
+            [text for _, text in entries],
+            loc="lower left",
+            bbox_to_anchor=(0.004, 0.035),
+            ncols=3,
+            frameon=False,
+            labelcolor=PALE,
+            fontsize=size,
+            handlelength=3.0,
+            columnspacing=2.0,
+        )
+        box = legend.get_window_extent(figure.canvas.get_renderer())  # type: ignore[attr-defined]  # Agg has one
+        if box.x1 <= _LEGEND_EDGE * figure.bbox.width and box.y1 <= _LEGEND_TOP * figure.bbox.height:
+            return
+        if size != _LEGEND_SIZES_PT[-1]:
+            legend.remove()
+
+
+def _legend_entries(plan: Plan) -> list[tuple[Any, str]]:
+    from matplotlib.lines import Line2D
+
+    lines: list[tuple[Any, str]] = [
+        (Line2D([], [], color=level.colour, linewidth=2.2, dashes=level.dashes or (None, None)), level.legend)
+        for level in palette.isodose_levels(plan)
+    ]
+    lines.append(
+        (Line2D([], [], color=palette.CANAL_COLOUR, linewidth=2.2), "spinal canal")
+        if plan.canal.method != "points"
+        else (Line2D([], [], color=palette.CANAL_COLOUR, marker="x", linestyle=""), "canal points, given by hand")
+    )
+    lines.append((Line2D([], [], color=PALE, linewidth=1.6), "needle: shaft (dashed: outside this plane)"))
+    lines.append((Line2D([], [], color=palette.TIP_LINE_COLOUR, linewidth=1.6), "needle: radiolucent tip"))
+    lines.append(
+        (
+            Line2D([], [], color=palette.NEAREST_COLOUR, linewidth=2.2),
+            f"source centre to canal: {plan.canal.distance_from_source_mm:.1f} mm",
+        )
+    )
+    lines.append((Line2D([], [], color=PALE, marker="+", markersize=9, linestyle=""), "source centre"))
+    lines.append((Line2D([], [], color=palette.TIP_LINE_COLOUR, marker="v", markersize=6, linestyle=""), "tip"))
+    return lines

@@ -52,7 +52,7 @@ def headline(plan: Plan) -> list[tuple[str, str, str]]:
 
 
 def bands(plan: Plan) -> Rows:
-    """The k=2 bands and what they stand on, for the first page."""
+    """The k=2 bands and what they stand on, the applicator included, for the first page."""
     bands_of, canal = plan.result.uncertainty, plan.canal
     low, high = (dose_number(dose) for dose in bands_of.canal_dose_band_k2_gy)
     shortest, longest = (format_time(time) for time in bands_of.dwell_time_band_k2_s)
@@ -60,6 +60,8 @@ def bands(plan: Plan) -> Rows:
         ("Canal dose, k=2 band", f"{low} to {high} Gy"),
         ("Dwell time, k=2 band", f"{shortest} to {longest}"),
         ("Radiolucent surface to canal", f"{canal.distance_from_surface_mm:.1f} mm"),
+        # a wrong applicator moves the tip and with it everything else
+        ("Applicator", f"{plan.source.applicator}, tip to source {plan.source.tip_to_source_mm:.1f} mm"),
     ]
 
 
@@ -75,8 +77,9 @@ def _how_set(plan: Plan) -> str:
     prescription = plan.prescription
     if prescription.depth_from == "canal-limit":
         return "set by the canal's limit"
-    depth = "" if prescription.depth_mm is None else f"{prescription.depth_mm:.1f} mm "
-    return f"for {prescription.dose_gy:g} Gy at {depth}from the {prescription.depth_from}"
+    if prescription.depth_mm is None:
+        return f"for {prescription.dose_gy:g} Gy: no such dose inside the table"
+    return f"for {prescription.dose_gy:g} Gy at {prescription.depth_mm:.1f} mm from the {prescription.depth_from}"
 
 
 def time_of(stamp: str | None) -> str:
@@ -170,7 +173,7 @@ def _source(plan: Plan) -> Rows:
     source, prescription = plan.source, plan.prescription
     cannula = "unknown" if source.cannula_outer_diameter_mm is None else f"{source.cannula_outer_diameter_mm:g} mm"
     radius = prescription.depth_from_source_mm
-    where = "a radius outside the table" if radius is None else f"{radius:.1f} mm from the source centre"
+    where = ": no such dose inside the table" if radius is None else f" at {radius:.1f} mm from the source centre"
     if prescription.depth_from == "canal-limit":
         where += " (time set by the canal's limit)"
     elif prescription.depth_mm is not None:
@@ -185,7 +188,7 @@ def _source(plan: Plan) -> Rows:
             "its scale, reference, range",
             f"scale {source.scale}; distances from {source.reference_point}; {source.range_mm[0]:g}–{source.range_mm[1]:g} mm, "
             f"trusted {source.trusted_range_mm[0]:g}–{source.trusted_range_mm[1]:g} mm; "
-            f"uncertainty {source.table_uncertainty_percent:.0f} % (k=1)",
+            f"uncertainty at most {source.table_uncertainty_percent:.0f} % (k=1)",
         ),
         ("SHA-256 of the table", source.table_sha256),
         ("applicator", source.applicator),
@@ -199,7 +202,7 @@ def _source(plan: Plan) -> Rows:
         ("SHA-256 of the applicator", source.applicator_sha256),
         (
             "prescription",
-            f"{level_text(prescription.dose_gy, prescription.rbe)} at {where}; "
+            f"{level_text(prescription.dose_gy, prescription.rbe)}{where}; "
             f"canal limit {level_text(prescription.limit_gy, prescription.rbe)}",
         ),
         ("RBE", f"{prescription.rbe:g}; {plan.result.biology.rbe_source}"),

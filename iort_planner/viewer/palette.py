@@ -11,17 +11,20 @@ from iort_planner.units import Quantity, rbe_weighted
 if TYPE_CHECKING:
     from iort_planner.planning.plan import Plan
 
-# Okabe and Ito's set, distinguishable with the common colour deficiencies (Color Universal Design, 2008;
-# jfly.uni-koeln.de/color): isodoses and the canal take only its colours, and lines differ in their dashes too.
-_PRESCRIPTION_COLOUR = "#F0E442"
-_HIGHER_COLOURS = ("#D55E00", "#E69F00")
-_LOWER_COLOURS = ("#56B4E9", "#0072B2")
+# Yellow, sky blue, purple and green of Okabe and Ito's set (Color Universal Design, 2008; jfly.uni-koeln.de/color);
+# vermillion, violet and the tip's light green are our own choice, found by search: all isodoses and the tip differ in
+# CIELAB by more than 25 for normal eyes and for protan, deutan and tritan ones, and letters in each keep a contrast of
+# 4.5 on the slices' dark ground (tests/viewer/test_palette.py). Lines differ in their dashes too.
+_PRESCRIPTION = ("#F0E442", ())
+_LIMIT = ("#A173FF", (5.0, 1.5, 1.2, 1.5))
+_HIGHER = ("#FF6A3D", (6.0, 2.0))
+_LOWER = ("#56B4E9", (1.8, 1.6))
 CANAL_COLOUR = "#CC79A7"
 NEAREST_COLOUR = "#009E73"
 BONE_COLOUR = "#E8DCC4"
 METAL_COLOUR = "#9AA3AD"
 TIP_COLOUR = "#E6EDF2"
-TIP_LINE_COLOUR = "#56E0E8"
+TIP_LINE_COLOUR = "#AAFF99"
 CANNULA_COLOUR = "#5F6B78"
 INK = "#14202B"
 # the same set's green, yellow and vermillion, lightened or darkened so that dark letters on them keep a contrast
@@ -60,7 +63,7 @@ class IsodoseLevel:
     @property
     def legend(self) -> str:
         """Label with the radius, or with the reason why there is none."""
-        size = f"r = {self.radius_mm:.1f} mm" if self.radius_mm is not None else "outside the table, not drawn"
+        size = f"r = {self.radius_mm:.1f} mm" if self.radius_mm is not None else "outside the table"
         return f"{self.label}, {size}" + (f" ({self.role})" if self.role else "")
 
 
@@ -79,34 +82,32 @@ def verdict_text(plan: Plan) -> str:
 
 
 def isodose_levels(plan: Plan) -> tuple[IsodoseLevel, ...]:
-    """The isodoses of a plan from the highest dose down, with colours by their place beside the prescription."""
+    """The isodoses of a plan from the highest dose down.
+
+    Prescription and limit have colours of their own; the others go by their side of the prescription (a plan has
+    its double and its half).
+    """
     prescription = plan.prescription
     radii = {float(key): radius for key, radius in plan.result.isodose_radius_mm.items()}
     doses = sorted(radii, reverse=True)
-    higher = [d for d in doses if d > prescription.dose_gy and not _same(d, prescription.dose_gy)]
-    lower = [d for d in doses if d < prescription.dose_gy and not _same(d, prescription.dose_gy)]
     levels = []
-    dashes: tuple[float, ...]
     for dose in doses:
-        if dose in higher:
-            colour, dashes = _HIGHER_COLOURS[min(higher.index(dose), 1)], (6.0, 2.0)
-        elif dose in lower:
-            colour, dashes = _LOWER_COLOURS[min(lower.index(dose), 1)], (2.0, 2.0)
-        else:
-            colour, dashes = _PRESCRIPTION_COLOUR, ()
         roles = [
             name
             for name, value in (("prescription", prescription.dose_gy), ("limit", prescription.limit_gy))
             if _same(dose, value)
         ]
+        style: tuple[str, tuple[float, ...]] = _HIGHER if dose > prescription.dose_gy else _LOWER
+        if roles:
+            style = _PRESCRIPTION if "prescription" in roles else _LIMIT
         levels.append(
             IsodoseLevel(
                 dose_gy=dose,
                 radius_mm=radii[dose],
                 label=level_text(dose, prescription.rbe),
                 role=" = ".join(roles),
-                colour=colour,
-                dashes=dashes,
+                colour=style[0],
+                dashes=style[1],
             )
         )
     return tuple(levels)
@@ -134,3 +135,12 @@ def dose_number(dose: float) -> str:
 def computed_text(dose_gy: float, dose_gy_rbe: float) -> str:
     """A computed dose and its RBE-weighted twin from the plan."""
     return f"{dose_number(dose_gy)} Gy | {dose_number(dose_gy_rbe)} Gy(RBE)"
+
+
+def canal_text(plan: Plan) -> str:
+    """The canal's highest dose, called nominal since the k=2 band goes beyond it, with its limit."""
+    result, prescription = plan.result, plan.prescription
+    return (
+        f"canal maximum {computed_text(result.canal_max_gy, result.canal_max_gy_rbe)}, nominal  "
+        f"(limit {level_text(prescription.limit_gy, prescription.rbe)})"
+    )

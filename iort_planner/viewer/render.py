@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # Bone of a fine scan may have millions of triangles; software rendering stays under a second below this.
 _MOST_TRIANGLES = 250_000
-# Layers of translucent surfaces sorted in each pixel: three isodoses, bone inside and outside, canal, tip, front and back.
-_PEELS = 10
+# Layers of translucent surfaces sorted in each pixel: four isodoses, bone inside and outside, canal, tip, front and back.
+_PEELS = 12
 _PROBE_TIMEOUT_S = 60
 _PROBE = """
 from iort_planner.viewer.render import _plotter

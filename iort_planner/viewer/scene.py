@@ -148,7 +148,7 @@ def build_scene(plan: Plan, volume: Volume, canal_mask: npt.NDArray[np.uint8] | 
         surfaces.extend(_needle_surfaces(plan, each, labelled=number == 0))
     for level in palette.isodose_levels(plan):
         if level.radius_mm is None:
-            notes.append(level.legend)
+            notes.append(f"{level.legend}: not drawn")
             continue
         ball = sphere_mesh(source, level.radius_mm)
         opacity = 0.2 if "prescription" in level.role else 0.12
@@ -215,7 +215,7 @@ def _markers(plan: Plan) -> list[Surface]:
     distance = f"source centre to canal: {plan.canal.distance_from_source_mm:.1f} mm"
     items = [
         Surface(kind="marker", label="source centre", mesh=sphere_mesh(source, 0.9), colour=palette.INK, opacity=1.0),
-        Surface(kind="marker", label="tip", mesh=sphere_mesh(tip, 0.7), colour="#0072B2", opacity=1.0),
+        Surface(kind="marker", label="tip", mesh=sphere_mesh(tip, 0.7), colour=palette.TIP_LINE_COLOUR, opacity=1.0),
         Surface(kind="marker", label="", mesh=sphere_mesh(nearest, 0.9), colour=palette.NEAREST_COLOUR, opacity=1.0),
     ]
     if float(np.linalg.norm(nearest - source)) > 0.0:
@@ -225,12 +225,7 @@ def _markers(plan: Plan) -> list[Surface]:
 
 
 def _title(plan: Plan) -> tuple[str, ...]:
-    result, limit = plan.result, palette.level_text(plan.prescription.limit_gy, plan.prescription.rbe)
-    return (
-        palette.verdict_text(plan),
-        f"dwell time {plan.dwell_time_text}",
-        f"canal at most {palette.computed_text(result.canal_max_gy, result.canal_max_gy_rbe)}  (limit {limit})",
-    )
+    return palette.verdict_text(plan), f"dwell time {plan.dwell_time_text}", palette.canal_text(plan)
 
 
 def _camera(source_lps_mm: FloatArray, axis_lps: FloatArray, nearest_lps_mm: FloatArray) -> Camera:

@@ -56,6 +56,8 @@ def joined(text: str) -> str:
         "more than 245 Gy",
         "3.80 to 12.1 Gy",
         "EXAMPLE-0001",
+        "needle applicator 4.4 mm (reference), tip to source 3.0 mm",
+        "10.9 mm: 8 Gy | 10.4 Gy(RBE) (prescription = limit)",
     ],
 )
 def test_page_one_answers_at_a_glance(words: str) -> None:
@@ -80,7 +82,10 @@ def test_both_pictures_are_on_page_one() -> None:
 
 
 def test_without_a_renderer_the_report_says_what_is_missing() -> None:
-    assert "No 3-D picture" in pages_of(example()[0], None)[0]
+    page = pages_of(example()[0], None)[0]
+    assert "No 3-D picture" in page
+    for words in ("3.80 to 12.1 Gy", "tip to source 3.0 mm"):
+        assert words in page
     assert "No 3-D picture" not in usual_pages()[0]
 
 
@@ -101,6 +106,7 @@ def test_later_pages_hold_every_input_with_its_hash_and_origin() -> None:
         "14.0 L, 147.0 A, 429.0 I mm",
         "12.8 L, 136.0 A, 429.0 I mm",
         "scale other",
+        "uncertainty at most 20 % (k=1)",
         "isotropic source assumed",
         "tip to source centre 3 mm",
         *(check.message for check in plan.checks),
@@ -145,7 +151,30 @@ def test_a_radius_outside_the_table_is_said_and_not_left_out() -> None:
     prescription = dataclasses.replace(plan.prescription, depth_mm=None, depth_from_source_mm=None)
     pages = pages_of(dataclasses.replace(plan, result=result, prescription=prescription))
     assert "Radius of 8 Gy outside the table" in pages[0]
-    assert "a radius outside the table" in pages[1]
+    assert "8 Gy | 10.4 Gy(RBE): no such dose inside the table" in pages[1]
+
+
+def right_ends_and_text(plan: Plan) -> tuple[list[float], str]:
+    """Where the printed lines end, points from the left edge, and all text without white space."""
+    reader = PdfReader(io.BytesIO(write_pdf(plan, SLICES, SCENE)))
+    ends: list[float] = []
+
+    def visit(text: str, user: list[float], matrix: list[float], font: dict[str, str] | None, size: float) -> None:
+        if font is None or not text.strip():
+            return
+        name = "IortSans-Bold" if "Bold" in font["/BaseFont"] else "IortSans"
+        width = max(pdfmetrics.stringWidth(line, name, size) for line in text.splitlines())
+        start = matrix[4] * user[0] + user[4]  # nothing is turned
+        ends.append(start + width * abs(matrix[0] * user[0]))
+
+    return ends, joined("".join(page.extract_text(visitor_text=visit) for page in reader.pages))
+
+
+def test_nothing_leaves_the_page_of_a_usual_plan() -> None:
+    for plan in (example()[0], dataclasses.replace(example()[0], checks=example()[0].checks * 6)):
+        ends, _ = right_ends_and_text(plan)
+        assert len(ends) > 100
+        assert A4_WIDTH_PT / 2.0 < max(ends) < A4_WIDTH_PT - 36.0
 
 
 def test_long_words_wrap_and_nothing_leaves_the_page() -> None:
@@ -158,17 +187,7 @@ def test_long_words_wrap_and_nothing_leaves_the_page() -> None:
         canal=dataclasses.replace(plan.canal, structure=word[:80]),
         checks=(Check(id="i" * 80, status="warn", message=word * 2),),
     )
-    reader = PdfReader(io.BytesIO(write_pdf(plan, SLICES, SCENE)))
-    right_ends: list[float] = []
-
-    def visit(text: str, _: object, matrix: list[float], font: dict[str, str] | None, size: float) -> None:
-        if font is None or not text.strip():
-            return
-        name = "IortSans-Bold" if "Bold" in font["/BaseFont"] else "IortSans"
-        width = max(pdfmetrics.stringWidth(line, name, size) for line in text.splitlines())
-        right_ends.append(matrix[4] + width * abs(matrix[0]))
-
-    text = joined("".join(page.extract_text(visitor_text=visit) for page in reader.pages))
+    right_ends, text = right_ends_and_text(plan)
     assert text.count("X") >= 300 + 900 + 80 + 2 * 600
     assert len(right_ends) > 100
     assert max(right_ends) < A4_WIDTH_PT - 36.0

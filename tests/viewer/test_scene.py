@@ -54,6 +54,10 @@ def test_isodoses_are_balls_round_the_source(scene: Scene) -> None:
     assert "8 Gy | 10.4 Gy(RBE), r = 10.9 mm" in scene.of_kind("isodose")[1].label
 
 
+def test_the_title_calls_the_canal_dose_nominal_and_gives_the_limit(scene: Scene) -> None:
+    assert scene.title[2] == "canal maximum 7.96 Gy | 10.3 Gy(RBE), nominal  (limit 8 Gy | 10.4 Gy(RBE))"
+
+
 def test_an_isodose_outside_the_table_is_a_note_and_no_surface() -> None:
     plan, volume, mask = factory.example()
     result = dataclasses.replace(plan.result, isodose_radius_mm={"8": 10.93, "4": None})
