@@ -9,13 +9,8 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.special import ndtr
 
-from iort_planner.geometry.canal_search import (
-    METAL_HU,
-    NEEDLE_RADIUS_MM,
-    SOFT_TISSUE_HU,
-    IntensityScale,
-    needle_distance_mm,
-)
+from iort_planner.geometry.canal_intensity import IntensityScale, needle_distance_mm
+from iort_planner.geometry.canal_search import METAL_HU, NEEDLE_RADIUS_MM, SOFT_TISSUE_HU
 from iort_planner.imaging.volume import Volume
 from iort_planner.units import FloatArray
 

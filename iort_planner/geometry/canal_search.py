@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from iort_planner.errors import CanalNotFoundError
+from iort_planner.geometry.canal_intensity import IntensityScale, intensity_scales, needle_distance_mm
 from iort_planner.imaging.volume import Volume
 from iort_planner.units import FloatArray
 
@@ -34,18 +35,6 @@ _MOVE_COST = 0.03  # for each squared step across: allows 45 degrees, likes stra
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class IntensityScale:
-    """How to read intensities as HU-like values: value * slope + intercept; identity when calibrated."""
-
-    slope: float
-    intercept: float
-
-    def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """HU-like values."""
-        return values * np.float32(self.slope) + np.float32(self.intercept)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CanalPath:
     """Rough centre line: points (N, 3) ordered by z, mm, with each one's score, and how clear the choice was.
 
@@ -63,69 +52,48 @@ class CanalPath:
 _LocalGrid: TypeAlias = tuple[npt.NDArray[np.float32], list[FloatArray], npt.NDArray[np.bool_]]
 
 
-def needle_distance_mm(points_lps_mm: FloatArray, source_lps_mm: FloatArray, axis_lps: FloatArray) -> FloatArray:
-    """Distance of points (..., 3) from the needle's half line, which starts at the source and runs to the hub."""
-    offset = points_lps_mm - source_lps_mm
-    along = np.maximum(offset @ axis_lps, 0.0)
-    result: FloatArray = np.linalg.norm(offset - along[..., None] * axis_lps, axis=-1)
-    return result
-
-
-def intensity_scale(volume: Volume, source_lps_mm: FloatArray, axis_lps: FloatArray) -> IntensityScale:
-    """HU as they are; else soft tissue's mode to 40 and dense bone near the source to 700 (typical CT values)."""
-    if volume.hu_calibrated:
-        return IntensityScale(slope=1.0, intercept=0.0)
-    offsets = np.stack(np.meshgrid(*[np.arange(-30.0, 31.0, 1.5)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    offsets = offsets[np.linalg.norm(offsets, axis=1) < 30.0]
-    points = source_lps_mm + offsets
-    points = points[needle_distance_mm(points, source_lps_mm, axis_lps) > 6.0]
-    values = volume.sample(points)
-    values = values[np.isfinite(values)]
-    values = values[values > values.min()] if values.size else values  # padding outside a round field of view
-    if values.size < 1000:
-        raise CanalNotFoundError(not_found(source_lps_mm, "the source lies at the image's edge"))
-    low, high = np.percentile(values, [1.0, 97.0])
-    counts, edges = np.histogram(values, bins=80, range=(float(low), float(high)))
-    smooth = ndimage.gaussian_filter1d(counts.astype(np.float64), 1.5)
-    mode = int(np.argmax(smooth))
-    soft = float(0.5 * (edges[mode] + edges[mode + 1]))
-    if high <= soft:
-        raise CanalNotFoundError(not_found(source_lps_mm, "the intensities show no bone"))
-    slope = 660.0 / (float(high) - soft)
-    return IntensityScale(slope=slope, intercept=40.0 - slope * soft)
-
-
-def not_found(source_lps_mm: FloatArray, why: str) -> str:
-    """The message of a search that failed."""
+def not_found(volume: Volume, source_lps_mm: FloatArray, why: str) -> CanalNotFoundError:
+    """The error of a search that failed."""
     place = np.round(source_lps_mm, 1).tolist()
-    return f"no spinal canal found near the source at {place} mm (LPS): {why}; give --canal FILE or --canal-point X Y Z"
+    if not volume.hu_calibrated:
+        why += " (the image is not calibrated in HU: bone was told by relative values)"
+    return CanalNotFoundError(
+        f"no spinal canal found near the source at {place} mm (LPS): {why}; give --canal FILE or --canal-point X Y Z"
+    )
 
 
-def find_path(volume: Volume, scale: IntensityScale, source_lps_mm: FloatArray, axis_lps: FloatArray) -> CanalPath:
-    """Best path of enclosed soft tissue through the slices near the source.
+def find_path(volume: Volume, source_lps_mm: FloatArray, axis_lps: FloatArray) -> tuple[IntensityScale, CanalPath]:
+    """Best path of enclosed soft tissue through the slices near the source, and how the values were read for it.
 
     Raises
     ------
     CanalNotFoundError
         If there is no bone near the source, or no enclosed path.
     """
-    local = _local_grid(volume, scale, source_lps_mm)
-    failure = None
-    for bone_above_content in BONE_ABOVE_CONTENT:
-        try:
-            return _find_path_at(bone_above_content, local, source_lps_mm, axis_lps)
-        except CanalNotFoundError as error:
-            failure = failure or error
-    raise failure or CanalNotFoundError(not_found(source_lps_mm, "no bone"))
+    best, failure = None, "the image has too few voxels near it, or none of bone"
+    scales = intensity_scales(volume, source_lps_mm, axis_lps)
+    for number, scale in enumerate(scales):
+        local = _local_grid(volume, scale, source_lps_mm)
+        for bone_above_content in BONE_ABOVE_CONTENT:
+            path = _find_path_at(bone_above_content, local, source_lps_mm, axis_lps)
+            if isinstance(path, CanalPath):
+                if best is None or path.best_score > best[1].best_score:
+                    best = (scale, path)
+                break
+            if number == 0 and bone_above_content == BONE_ABOVE_CONTENT[0]:
+                failure = path  # of the likeliest reading
+    if best is None:
+        raise not_found(volume, source_lps_mm, failure)
+    return best
 
 
 def _find_path_at(
     bone_above_content: float, local: _LocalGrid, source_lps_mm: FloatArray, axis_lps: FloatArray
-) -> CanalPath:
-    """Best path at one level of bone."""
+) -> CanalPath | str:
+    """Best path at one level of bone, or why there is none."""
     values, axes, inside = local
     if not np.any(inside):
-        raise CanalNotFoundError(not_found(source_lps_mm, "it lies outside the image"))
+        return "it lies outside the image"
     x, y, z = axes
     points = np.stack(np.meshgrid(z, y, x, indexing="ij")[::-1], axis=-1)
     metal = (values > METAL_HU) | (needle_distance_mm(points, source_lps_mm, axis_lps) < NEEDLE_RADIUS_MM + 0.5)
@@ -134,7 +102,7 @@ def _find_path_at(
     near = np.linalg.norm(points - source_lps_mm, axis=-1) < 30.0
     # a vertebra fills a third of that ball; its shell and arch alone (lytic, osteoporotic) still about a tenth
     if np.count_nonzero(bone & near) < 0.04 * np.count_nonzero(near):
-        raise CanalNotFoundError(not_found(source_lps_mm, "there is hardly any bone within 30 mm"))
+        return "there is hardly any bone within 30 mm"
     score = _scores(bone | metal, smooth, bone_above_content, inside, points, source_lps_mm, axis_lps)
     lattice = points[::_STEP, ::_STEP, ::_STEP]
     path = _best_path(score)
@@ -145,7 +113,7 @@ def _find_path_at(
     counted = (np.abs(centre[:, 2] - source_lps_mm[2]) <= _SCORED_MM) & in_image
     best_score = float(np.mean(along[counted])) if np.any(counted) else -1.0
     if best_score < _LOWEST_SCORE:
-        raise CanalNotFoundError(not_found(source_lps_mm, "no soft tissue enclosed by bone"))
+        return "no soft tissue enclosed by bone"
     used = np.flatnonzero(along > _GOOD_SCORE)
     away = np.linalg.norm(lattice - centre[:, None, None], axis=-1) > 14.0
     rival = _best_path(np.where(away, score, _NO_CANDIDATE))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from iort_planner.applicator import unit_vector
-from iort_planner.errors import CanalNotFoundError
 from iort_planner.geometry.canal import SpinalCanal
-from iort_planner.geometry.canal_search import find_path, intensity_scale, not_found
+from iort_planner.geometry.canal_search import find_path, not_found
 from iort_planner.geometry.canal_surface import tube_mesh
 from iort_planner.geometry.canal_trust import judge, why_no_canal
 from iort_planner.geometry.canal_wall import find_wall
@@ -40,14 +39,13 @@ def segment(volume: Volume, source_lps_mm: FloatArray, needle_axis_lps: FloatArr
     """
     source = np.asarray(source_lps_mm, dtype=np.float64)
     axis = unit_vector(np.asarray(needle_axis_lps, dtype=np.float64), "needle axis")
-    scale = intensity_scale(volume, source, axis)
-    path = find_path(volume, scale, source, axis)
+    scale, path = find_path(volume, source, axis)
     wall = find_wall(volume, scale, path, source, axis)
     if wall is None:
-        raise CanalNotFoundError(not_found(source, "too little of the canal's wall lies in the image"))
+        raise not_found(volume, source, "too little of the canal's wall lies in the image")
     objection = why_no_canal(wall, source)
     if objection is not None:
-        raise CanalNotFoundError(not_found(source, objection))
+        raise not_found(volume, source, objection)
     trust = judge(volume, path, wall, source)
     vertices, faces = tube_mesh(wall.points_lps_mm(), wall.frame.centre_lps_mm[[0, -1]])
     return SpinalCanal(

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from iort_planner.errors import CanalNotFoundError
 from iort_planner.geometry.canal import SpinalCanal, is_closed
-from iort_planner.geometry.needle import Confidence
+from iort_planner.geometry.canal_file_trust import LabelledPiece, judge_file
 from iort_planner.imaging.volume import ImageGrid
 from iort_planner.units import FloatArray
 
@@ -19,8 +19,6 @@ FaceArray = npt.NDArray[np.int64]
 _MASK_BLUR_VOXELS = 0.8
 # A piece smaller than this part of the largest is taken for a slip of the pen, left out and reported. Our own choice.
 _SPECK_FRACTION = 0.01
-# Hand-drawn bony canal contours: about 0.5 mm where the wall is seen (k=1); our own figure, as in the test data's notes.
-_CONTOUR_UNCERTAINTY_MM = 0.5
 # Columns are cast this far off the voxel centres (in voxels) so that no ray meets an edge of the mesh exactly.
 _RAY_OFFSET = np.array([1.2345e-6, 2.3571e-6])
 
@@ -67,7 +65,14 @@ def tube_mesh(rings_lps_mm: FloatArray, ends_lps_mm: FloatArray) -> tuple[FloatA
     return vertices, np.ascontiguousarray(faces)
 
 
-def canal_from_mask(mask: npt.NDArray[np.uint8] | npt.NDArray[np.bool_], grid: ImageGrid) -> SpinalCanal:
+def canal_from_mask(
+    mask: npt.NDArray[np.uint8] | npt.NDArray[np.bool_],
+    grid: ImageGrid,
+    source_lps_mm: FloatArray,
+    *,
+    file_spacing_mm: FloatArray | None = None,
+    hu_calibrated: bool = True,
+) -> SpinalCanal:
     """Surface of a label map of the canal.
 
     Parameters
@@ -76,11 +81,18 @@ def canal_from_mask(mask: npt.NDArray[np.uint8] | npt.NDArray[np.bool_], grid: I
         Non-zero inside the canal. Holes are filled; it may reach the image's border, where it is closed.
     grid : ImageGrid
         Where the mask lies.
+    source_lps_mm : ndarray of shape (3,), mm
+        Source centre: there the canal must be whole.
+    file_spacing_mm : ndarray of shape (3,), mm, optional
+        Of the file's own voxels, where the mask was resampled.
+    hu_calibrated : bool
+        Of the image; False: the confidence is at best low.
 
     Returns
     -------
     SpinalCanal
         Method ``file``. ``on_bone`` is False throughout: a label map does not tell where bone was seen.
+        Confidence and uncertainty: see `iort_planner.geometry.canal_file_trust.judge_file`.
 
     Raises
     ------
@@ -100,16 +112,22 @@ def canal_from_mask(mask: npt.NDArray[np.uint8] | npt.NDArray[np.bool_], grid: I
     vertices = grid.index_to_lps(vertices_ijk + low)
     if signed_volume_mm3(vertices, faces) < 0:
         faces = np.ascontiguousarray(faces[:, ::-1])
-    # a wall drawn on voxels is uncertain by the rounding to voxels (uniform: spacing / sqrt(12)) besides the drawing
-    rounding_mm = float(np.max(grid.spacing_mm)) / np.sqrt(12.0)
+    piece = LabelledPiece(
+        voxels_lps_mm=grid.index_to_lps(np.argwhere(box)[:, ::-1] + low),
+        spacing_mm=grid.spacing_mm,
+        triangles_lps_mm=vertices[faces],
+        file_spacing_mm=grid.spacing_mm if file_spacing_mm is None else np.asarray(file_spacing_mm, dtype=np.float64),
+    )
+    source = np.asarray(source_lps_mm, dtype=np.float64)
+    trust = judge_file(piece, source, hu_calibrated=hu_calibrated, remarks=tuple(reasons))
     return SpinalCanal(
         vertices_lps_mm=vertices,
         faces=faces,
         on_bone=np.zeros(vertices.shape[0], dtype=np.bool_),
         method="file",
-        confidence=Confidence.LOW if reasons else Confidence.HIGH,
-        uncertainty_mm=float(np.hypot(_CONTOUR_UNCERTAINTY_MM, rounding_mm)),
-        reasons=tuple(reasons),
+        confidence=trust.confidence,
+        uncertainty_mm=trust.uncertainty_mm,
+        reasons=trust.reasons,
     )
 
 

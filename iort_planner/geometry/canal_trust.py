@@ -18,19 +18,20 @@ from iort_planner.units import FloatArray
 # All limits are our own, set on the real CTs and phantoms of the tests so that every error over 1.5 mm there is low.
 _LEVEL_MM = 12.0  # planes this near to the source's level count as its level
 _NEAREST_LEVEL_MM = 5.0  # and these as the nearest wall's
-_NEAR_MM = 1.0  # wall points at most this much farther than the nearest one compete with it
+NEAR_MM = 1.0  # wall points at most this much farther than the nearest one compete with it
 _LEAST_SEEN_NEAREST = 0.5
 _LEAST_SEEN_LEVEL = 0.65
 _LEAST_SEEN = 0.55
 _WEAK_SCORE = 0.55  # mean score of the path; real canals without streaks 0.6 to 0.9
 _RIVAL_MARGIN = 0.15
-_AREA_MM2 = (80.0, 620.0)  # narrow thoracic canals about 130, wide lumbar ones about 480 mm2
-_AREA_CHANGE = 1.6  # of neighbouring 10 mm
+AREA_MM2 = (80.0, 620.0)  # narrow thoracic canals about 130, wide lumbar ones about 480 mm2
+AREA_CHANGE = 1.6  # of neighbouring 10 mm
 _MOST_TILT_DEG = 50.0
 _MOST_NOISE_HU = 60.0  # inside the canal; 10 to 40 in clean scans
 _MOST_HIDDEN = 0.5
-_COARSE_SPACING_MM = 2.5
-_FAR_MM = 35.0
+COARSE_SPACING_MM = 2.5
+FAR_MM = 35.0
+NOT_HU = "the image's values are not HU"
 _END_MARGIN_MM = 3.0  # at least this much of the canal beyond the source's level
 # Half-maximum edge of a thin, blurred cortex against its inner face, k=1
 _EDGE_UNCERTAINTY_MM = 0.3
@@ -92,7 +93,7 @@ def why_no_canal(wall: CanalWall, source_lps_mm: FloatArray) -> str | None:
 
 def _reasons_nearest(wall: CanalWall, distance: FloatArray, around: npt.NDArray[np.bool_], plane: int) -> list[str]:
     reasons = []
-    rivals = distance <= distance.min() + _NEAR_MM
+    rivals = distance <= distance.min() + NEAR_MM
     seen = float(np.mean(wall.seen[rivals]))
     if seen < _LEAST_SEEN_NEAREST:
         reasons.append(f"the wall nearest to the source is interpolated ({seen:.0%} of it seen on bone)")
@@ -135,11 +136,11 @@ def _reasons_shape(wall: CanalWall, source_lps_mm: FloatArray) -> list[str]:
     centre = wall.frame.centre_lps_mm
     area = wall.area_mm2()[_source_level(wall, source_lps_mm)]
     low, high = float(area.min()), float(area.max())
-    if low < _AREA_MM2[0] or high > _AREA_MM2[1]:
-        limits = f"{_AREA_MM2[0]:.0f} to {_AREA_MM2[1]:.0f}"
+    if low < AREA_MM2[0] or high > AREA_MM2[1]:
+        limits = f"{AREA_MM2[0]:.0f} to {AREA_MM2[1]:.0f}"
         reasons.append(f"its cross section of {low:.0f} to {high:.0f} mm2 is unusual (expected {limits})")
     change = _area_change(wall)
-    if change > _AREA_CHANGE:
+    if change > AREA_CHANGE:
         reasons.append(f"its cross section changes by a factor {change:.1f} within 10 mm")
     tangent = np.gradient(centre, axis=0)
     tilt = np.degrees(np.arccos(np.clip(np.abs(tangent[:, 2]) / np.linalg.norm(tangent, axis=1), 0.0, 1.0)))
@@ -151,10 +152,10 @@ def _reasons_shape(wall: CanalWall, source_lps_mm: FloatArray) -> list[str]:
 def _reasons_image(volume: Volume, wall: CanalWall, source_lps_mm: FloatArray, nearest_mm: float) -> list[str]:
     reasons = []
     if not volume.hu_calibrated:
-        reasons.append("the image's values are not HU")
+        reasons.append(NOT_HU)
     coarsest = float(np.max(volume.grid.spacing_mm))
-    if coarsest > _COARSE_SPACING_MM:
-        reasons.append(f"the voxel spacing of {coarsest:.1f} mm is coarse (limit {_COARSE_SPACING_MM} mm)")
+    if coarsest > COARSE_SPACING_MM:
+        reasons.append(f"the voxel spacing of {coarsest:.1f} mm is coarse (limit {COARSE_SPACING_MM} mm)")
     centre = wall.frame.centre_lps_mm
     tangent = np.gradient(centre, axis=0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
@@ -162,9 +163,9 @@ def _reasons_image(volume: Volume, wall: CanalWall, source_lps_mm: FloatArray, n
         beyond = sign * float((source_lps_mm - centre[end]) @ tangent[end])
         if beyond > -_END_MARGIN_MM:
             reasons.append(f"the canal could not be followed past the source's level ({-beyond:.0f} mm remain)")
-        elif _end_distance_mm(wall, end, source_lps_mm) < nearest_mm + _NEAR_MM:
+        elif _end_distance_mm(wall, end, source_lps_mm) < nearest_mm + NEAR_MM:
             reasons.append("the canal's end in the image is as near to the source as its wall")
-    if nearest_mm > _FAR_MM:
+    if nearest_mm > FAR_MM:
         reasons.append(f"it is {nearest_mm:.0f} mm away from the source: not in the same vertebra?")
     if _is_inside(wall, source_lps_mm):
         reasons.append("the source lies inside the canal")

@@ -10,8 +10,9 @@ from scipy import ndimage
 from scipy.interpolate import make_smoothing_spline
 
 from iort_planner.geometry._polar_fit import PolarSmoother, robust_fit
+from iort_planner.geometry.canal_intensity import IntensityScale
 from iort_planner.geometry.canal_rays import ANGLES, Frame, RayEdges, find_edges
-from iort_planner.geometry.canal_search import CanalPath, IntensityScale
+from iort_planner.geometry.canal_search import CanalPath
 from iort_planner.imaging.volume import Volume
 from iort_planner.units import FloatArray
 

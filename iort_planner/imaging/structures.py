@@ -22,6 +22,7 @@ from iort_planner.errors import ImageError
 from iort_planner.imaging.nifti_head import check_head, check_length, is_nifti
 from iort_planner.imaging.pixels import uid_name
 from iort_planner.imaging.volume import ImageGrid, VoxelArray
+from iort_planner.units import FloatArray
 
 # Nothing bigger is unpacked: 2**31 voxels are a 1000 x 1000 x 2000 image. Our own choice.
 MAX_VOXELS = 2**31
@@ -42,6 +43,8 @@ class LabelMap:
         On the image's own grid; at least one voxel is set.
     roi : str
         The label's number.
+    spacing_mm : ndarray of shape (3,), mm
+        Voxel spacing of the file's own grid, in the order of its axes.
     frame_verified : bool
         Whether the file names the image's frame of reference. Label maps have none: False.
     notes : tuple of str
@@ -50,6 +53,7 @@ class LabelMap:
 
     mask: npt.NDArray[np.bool_]
     roi: str
+    spacing_mm: FloatArray
     frame_verified: bool
     notes: tuple[str, ...]
 
@@ -94,7 +98,7 @@ def read_label_map(path: Path, volume_grid: ImageGrid, roi: str | None = None) -
         if share_inside < 0.999:
             notes.append(f"{100 * (1 - share_inside):.1f} % of the label's voxels lie outside the image")
     on_image.setflags(write=False)
-    return LabelMap(mask=on_image, roi=str(value), frame_verified=False, notes=tuple(notes))
+    return LabelMap(mask=on_image, roi=str(value), spacing_mm=grid.spacing_mm, frame_verified=False, notes=tuple(notes))
 
 
 def _suffix(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from iort_planner.geometry.canal_surface import canal_from_mask, canal_mask, sig
 from iort_planner.geometry.distance import wall_triangles
 from iort_planner.geometry.needle import Confidence
 from iort_planner.imaging.volume import ImageGrid, Volume
-from iort_planner.phantom import build, find_spec, read_spec
+from iort_planner.phantom import Phantom, build, find_spec, read_spec
 from iort_planner.units import FloatArray
 from tests.geometry.canal_scans import Spine, scan, source_and_axis, turned
 
@@ -114,6 +115,44 @@ def test_scaled_intensities_give_the_same_wall_with_low_confidence() -> None:
     assert any("not HU" in reason for reason in canal.reasons)
 
 
+# plain: only the label is missing; shifted: a lost rescale intercept; scaled: other units; cut: and no values below 0
+READINGS = [
+    pytest.param(1.0, 0.0, -np.inf, id="plain"),
+    pytest.param(1.0, 1024.0, -np.inf, id="shifted"),
+    pytest.param(0.3, 200.0, -np.inf, id="scaled and shifted"),
+    pytest.param(1.0, 0.0, 0.0, id="cut at 0"),
+]
+
+
+@pytest.fixture(scope="module", params=["small", "reference"])
+def phantom(request: pytest.FixtureRequest) -> Phantom:
+    return build(read_spec(find_spec(request.param)), 0)
+
+
+@pytest.mark.parametrize(("slope", "shift", "least"), READINGS)
+def test_phantom_without_calibration_is_found_with_low_confidence(
+    phantom: Phantom, slope: float, shift: float, least: float
+) -> None:
+    """Its spongiosa fills more of the source's surroundings than its soft tissue does."""
+    values = np.maximum(slope * phantom.volume.values + shift, least).astype(np.float32)
+    volume = Volume(values=values, grid=phantom.volume.grid, hu_calibrated=False)
+    truth = phantom.truth
+    canal = segment(volume, truth.source_lps_mm, truth.axis_lps)
+    error = distance_mm(canal, truth.source_lps_mm) - truth.distance_from_source_mm
+    assert abs(error) < 0.4
+    assert canal.confidence is Confidence.LOW
+    assert any("not HU" in reason for reason in canal.reasons)
+
+
+def test_refusal_says_that_the_image_is_not_calibrated() -> None:
+    volume = scan(Spine())
+    noise = np.random.default_rng(3).normal(50.0, 20.0, volume.values.shape)
+    for values in (np.full_like(volume.values, 700), noise.astype(np.int16)):
+        gray = Volume(values=values, grid=volume.grid, hu_calibrated=False)
+        with pytest.raises(CanalNotFoundError, match=r"no spinal canal found.*not calibrated in HU.*--canal FILE"):
+            found(Spine(), gray)
+
+
 @pytest.mark.parametrize("half_angle_deg", [25.0, 40.0, 60.0])
 def test_breached_wall_towards_the_source_does_not_leak_and_is_low_confidence(half_angle_deg: float) -> None:
     """The posterior body wall is gone and the lesion behind it is as soft as the canal: its wall can only be guessed."""
@@ -179,8 +218,9 @@ def test_mask_of_an_automatic_canal_and_back() -> None:
     mask = canal_mask(canal, volume.grid)
     volume_mm3 = signed_volume_mm3(canal.vertices_lps_mm, canal.faces)
     assert np.count_nonzero(mask) * np.prod(volume.grid.spacing_mm) == pytest.approx(volume_mm3, rel=0.01)
-    again = canal_from_mask(mask, volume.grid)
     source, _ = source_and_axis(spine)
+    again = canal_from_mask(mask, volume.grid, source)
+    assert again.confidence is Confidence.HIGH
     assert distance_mm(again, source) == pytest.approx(distance_mm(canal, source), abs=0.3)
 
 
@@ -221,7 +261,15 @@ def read_ct(folder: Path) -> Volume:
     sitk = pytest.importorskip("SimpleITK")
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
-    image = reader.Execute()
+    return as_volume(reader.Execute())
+
+
+def read_multiframe(path: Path) -> Volume:
+    return as_volume(pytest.importorskip("SimpleITK").ReadImage(str(path)))
+
+
+def as_volume(image: Any) -> Volume:
+    sitk = pytest.importorskip("SimpleITK")
     grid = ImageGrid(
         size_voxels=image.GetSize(),
         spacing_mm=np.array(image.GetSpacing()),
@@ -229,6 +277,21 @@ def read_ct(folder: Path) -> Volume:
         direction=np.array(image.GetDirection()).reshape(3, 3),
     )
     return Volume(values=sitk.GetArrayFromImage(image).astype(np.int16), grid=grid, hu_calibrated=True)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("case", ["lidc0314_cbct_needle", "lidc0314_cbct_needle_screws", "lidc0314_xa3d_needle"])
+def test_uncalibrated_3d_angiography_is_right_within_its_uncertainty(shared_data: Path, case: str) -> None:
+    truth = json.loads((shared_data / case / "needle_truth.json").read_text())
+    source = np.array(truth["source_centre_lps_mm"])
+    folder = shared_data / case / "ct_export"
+    volume = read_ct(folder) if folder.is_dir() else read_multiframe(shared_data / case / "xa3d.dcm")
+    relative = Volume(values=volume.values, grid=volume.grid, hu_calibrated=False)
+    canal = segment(relative, source, -np.array(truth["axis_direction_distal_lps"]))
+    error = distance_mm(canal, source) - truth["distance_source_centre_to_nearest_canal_wall_mm"]
+    assert abs(error) < 1.0
+    assert abs(error) < 2.0 * canal.uncertainty_mm
+    assert canal.confidence is Confidence.LOW
 
 
 def sections(folder: Path) -> list[tuple[float, FloatArray, float]]:

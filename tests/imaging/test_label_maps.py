@@ -59,6 +59,7 @@ def test_the_same_grid_gives_the_same_voxels(tmp_path: Path, kind: str) -> None:
     found = read_label_map(save(tmp_path / f"labels.{kind}", labels, grid), grid)
     assert np.array_equal(found.mask, labels == 1)
     assert (found.roi, found.frame_verified, found.notes) == ("1", False, ())
+    assert np.allclose(found.spacing_mm, grid.spacing_mm)
     assert not found.mask.flags.writeable
 
 
@@ -72,7 +73,9 @@ def test_another_grid_is_resampled_to_where_the_label_lies(tmp_path: Path, spaci
     )
     path = save(tmp_path / "labels.nii.gz", ball(turned, CENTRE, 6.0), turned)
     grid = image_grid()
-    found = read_label_map(path, grid).mask
+    label_map = read_label_map(path, grid)
+    assert np.allclose(label_map.spacing_mm, spacing)  # of the file, not of the image
+    found = label_map.mask
     expected = ball(grid, CENTRE, 6.0) == 1
     # Nearest neighbour may move the surface by half a voxel diagonal of the label's grid, and no further.
     reach = float(np.linalg.norm(spacing)) / 2 + 1e-3
