@@ -167,7 +167,7 @@ def test_a_termination_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     _, stderr = process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert stderr == "error: interrupted; nothing was written\n"
+    assert stderr == "error: interrupted; nothing was written: run it again\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ from iort_planner.units import FloatArray
 Mask = npt.NDArray[np.bool_]
 
 
-@pytest.fixture(scope="module", params=["small", "oblique"])
+@pytest.fixture(scope="module", params=["small"])
 def phantom(request: pytest.FixtureRequest) -> Phantom:
     return build(read_spec(find_spec(request.param)), 0)
 
