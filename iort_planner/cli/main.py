@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except MemoryError:
         return _stop("out of memory; close other programs or crop the scan")
-    except Exception as error:
+    except Exception as error:  # the last stop: whatever it is, no traceback at the console
         if os.environ.get("IORT_PLANNER_DEBUG"):
             raise
         return _stop(

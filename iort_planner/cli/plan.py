@@ -51,20 +51,15 @@ def add_subparser(subparsers: options.Subparsers) -> None:
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
-    point = {"nargs": 3, "type": options.number, "metavar": ("X", "Y", "Z")}
     needle = parser.add_argument_group("needle (default: found automatically)")
-    needle.add_argument("--tip", **point, help="outer distal end of the applicator by hand, LPS mm; with --axis")  # type: ignore[arg-type]
-    needle.add_argument("--axis", **point, help="direction from the tip towards the hub, any length; with --tip")  # type: ignore[arg-type]
-    needle.add_argument("--needle-hint", **point, help="a point near the needle, for the automatic search")  # type: ignore[arg-type]
+    _add_point(needle, "--tip", "outer distal end of the applicator by hand, LPS mm; with --axis")
+    _add_point(needle, "--axis", "direction from the tip towards the hub, any length; with --tip")
+    _add_point(needle, "--needle-hint", "a point near the needle, for the automatic search")
     canal = parser.add_argument_group("spinal canal (default: found automatically)")
     canal.add_argument("--canal", default="auto", metavar="auto|FILE", help="label map (NIfTI, NRRD) of the canal")
     canal.add_argument("--canal-roi", metavar="NUMBER", help="label in that file, where it holds several")
-    canal.add_argument(
-        "--canal-point",
-        action="append",
-        default=[],
-        **point,  # type: ignore[arg-type]
-        help="a point of the canal's wall by hand, LPS mm; repeatable; distances go to the nearest",
+    _add_point(
+        canal, "--canal-point", "a point of the canal's wall, LPS mm; distances go to the nearest", repeatable=True
     )
     dose = parser.add_argument_group("source and dose")
     dose.add_argument("--source", metavar="NAME|FILE", help="depth-dose table (default: the shipped, non-clinical one)")
@@ -82,6 +77,18 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     )
     dose.add_argument("--engine", choices=["water"], default="water", help="dose engine (default water)")
     parser.add_argument("--no-pictures", action="store_true", help="write no png and no pdf")
+
+
+def _add_point(group: argparse._ArgumentGroup, name: str, text: str, *, repeatable: bool = False) -> None:
+    group.add_argument(
+        name,
+        nargs=3,
+        type=options.number,
+        metavar=("X", "Y", "Z"),
+        action="append" if repeatable else "store",
+        default=[] if repeatable else None,
+        help=text + ("; repeatable" if repeatable else ""),
+    )
 
 
 def request_from(args: argparse.Namespace, path: Path, series: str | None) -> PlanRequest:

@@ -94,7 +94,7 @@ def _from_json(kind: Any, value: Any) -> Any:
     """Build a value of an annotated type from what json.loads gives: the inverse of dataclasses.asdict."""
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return kind(**{key: _from_json(hints[key], item) for key, item in value.items()})  # type: ignore[operator]
+        return kind(**{key: _from_json(hints[key], item) for key, item in value.items()})  # type: ignore[operator]  # a type, not an instance
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if value is None:
         return None
