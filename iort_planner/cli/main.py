@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.warn("error: interrupted; nothing was written: run it again")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains on leaving
+        options.discard_stdout()
         return 0
     except MemoryError:
         return _stop("out of memory; close other programs or crop the scan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -62,7 +63,14 @@ def emit(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        discard_stdout()
         warn(f"warning: the result could not be printed ({error}); the files are written")
+
+
+def discard_stdout() -> None:
+    """Let what is still buffered go nowhere, or the interpreter complains of it when it leaves."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(line: str) -> None:
