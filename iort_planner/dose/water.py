@@ -24,16 +24,7 @@ def dose_grid(sources_lps_mm: Sequence[FloatArray], like: ImageGrid) -> ImageGri
 
     With one source a voxel centre lies on it.
     """
-    axes_mm = np.array([like.direction.T @ np.asarray(source) for source in sources_lps_mm])
-    low = axes_mm.min(axis=0) - DOSE_GRID_REACH_MM
-    high = axes_mm.max(axis=0) + DOSE_GRID_REACH_MM
-    i, j, k = (int(n) for n in np.ceil((high - low) / DOSE_GRID_SPACING_MM - 1e-9) + 1)
-    return ImageGrid(
-        size_voxels=(i, j, k),
-        spacing_mm=np.full(3, DOSE_GRID_SPACING_MM),
-        origin_lps_mm=like.direction @ low,
-        direction=like.direction,
-    )
+    return like.parallel_around(np.array(sources_lps_mm), reach_mm=DOSE_GRID_REACH_MM, spacing_mm=DOSE_GRID_SPACING_MM)
 
 
 def dose_on_grid(
@@ -42,13 +33,7 @@ def dose_on_grid(
     """Physical dose to water (Gy), shape (nk, nj, ni); NaN exactly where the table has no value for a source."""
     dose = np.zeros(grid.shape)
     for source, time_s in zip(sources_lps_mm, times_s, strict=True):
-        i, j, k = grid.lps_to_index(source)
-        squares = [
-            ((np.arange(n) - centre) * step) ** 2
-            for n, centre, step in zip(grid.shape, (k, j, i), grid.spacing_mm[::-1], strict=True)
-        ]
-        r = np.sqrt(squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :])
         # A voxel centre meant to lie at a row's distance must not fall out of the table by rounding.
-        r = np.round(r, 9)
+        r = np.round(grid.distances_mm(source), 9)
         dose += table.rate_gy_per_min(r) * (time_s / 60.0)
     return dose.astype(np.float32)

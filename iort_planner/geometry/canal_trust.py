@@ -200,7 +200,7 @@ def _uncertainty_mm(
     """k=1 of the nearest wall: edge and blur, voxel spacing towards the source, fit residual, interpolation."""
     towards = nearest_lps_mm - source_lps_mm
     towards = towards / max(float(np.linalg.norm(towards)), 1e-6)
-    spacing_mm = float(np.linalg.norm((volume.grid.direction.T @ towards) * volume.grid.spacing_mm))
+    spacing_mm = volume.grid.voxel_extent_mm(towards)
     parts = [_EDGE_UNCERTAINTY_MM, _SPACING_PART * spacing_mm]
     used = around & (wall.edges.weight > 0) & (np.abs(wall.edges.radius_mm - wall.radius_mm) < 3.0)
     if np.any(used):

@@ -204,10 +204,9 @@ def _doubts(volume: Volume, shaft: Shaft, measured: Measurement, applicator: App
 
 
 def _uncertainty_mm(volume: Volume, measured: Measurement) -> float:
-    extent = np.linalg.norm(volume.grid.direction.T @ measured.axis_lps * volume.grid.spacing_mm)
     terms = (
         _FLOOR_MM,
-        0.05 * float(extent),
+        0.05 * volume.grid.voxel_extent_mm(measured.axis_lps),
         _MISFIT_MM * measured.misfit,
         measured.end_sigma_mm,
         20.0 * measured.angle_sigma_rad,

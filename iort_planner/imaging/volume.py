@@ -117,6 +117,41 @@ class ImageGrid:
             direction=self.direction,
         )
 
+    def distances_mm(self, point_lps_mm: npt.ArrayLike) -> FloatArray:
+        """Distance of every voxel centre from one point, shape (nk, nj, ni), mm; by axes, so no points are stored."""
+        i, j, k = self.lps_to_index(point_lps_mm)
+        squares = [
+            ((np.arange(n) - centre) * step) ** 2
+            for n, centre, step in zip(self.shape, (k, j, i), self.spacing_mm[::-1], strict=True)
+        ]
+        result: FloatArray = np.sqrt(squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :])
+        return result
+
+    def room_mm(self, point_lps_mm: npt.ArrayLike) -> float:
+        """Distance of a point from the nearest outer face of the image, mm; negative outside."""
+        index = self.lps_to_index(point_lps_mm)
+        faces = np.minimum(index + 0.5, np.array(self.size_voxels) - 0.5 - index)
+        return float(np.min(faces * self.spacing_mm))
+
+    def voxel_extent_mm(self, direction_lps: FloatArray) -> float:
+        """How large a voxel is along a unit vector: the length of its components times the spacings, mm."""
+        return float(np.linalg.norm((self.direction.T @ direction_lps) * self.spacing_mm))
+
+    def parallel_around(self, points_lps_mm: npt.ArrayLike, *, reach_mm: float, spacing_mm: float) -> ImageGrid:
+        """Own cubic grid with axes parallel to this one's that reaches ``reach_mm`` beyond each point.
+
+        With one point, and a reach of whole voxels, a voxel centre lies on it.
+        """
+        along = np.asarray(points_lps_mm, dtype=np.float64).reshape(-1, 3) @ self.direction
+        low, high = along.min(axis=0) - reach_mm, along.max(axis=0) + reach_mm
+        i, j, k = (int(n) for n in np.ceil((high - low) / spacing_mm - 1e-9) + 1)
+        return ImageGrid(
+            size_voxels=(i, j, k),
+            spacing_mm=np.full(3, spacing_mm),
+            origin_lps_mm=self.direction @ low,
+            direction=self.direction,
+        )
+
     def same_as(self, other: ImageGrid, tolerance_mm: float = 0.01) -> bool:
         """Whether the two grids have the same size and all their corners agree within ``tolerance_mm``."""
         return self.size_voxels == other.size_voxels and bool(

@@ -6,8 +6,6 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from iort_planner.imaging.geometry_checks import (
     COARSE_FAIL_MM,
     COARSE_WARN_MM,
@@ -137,22 +135,23 @@ def _geometry_checks(e: Evidence) -> Iterator[Check]:
         message=f"needle {needle.method}, confidence {needle.confidence}, tip ±{needle.tip_uncertainty_mm:.1f} mm (k=1)"
         + _because(needle.reasons),
     )
+    by_hand = needle.method == "manual"  # what was not looked at must not read like a good answer
     yield Check(
         id="cannula-over-source",
-        status="fail" if needle.cannula_over_source else "pass",
+        status="fail" if needle.cannula_over_source else "warn" if by_hand else "pass",
         message="steel of the guide cannula stands over the plastic tip: pull it back and scan again"
         if needle.cannula_over_source
-        else "no cannula seen over the plastic tip"
-        + (" (not looked for: needle given by hand)" * (needle.method == "manual")),
+        else "not looked for, the needle was given by hand: see in the slices that the plastic tip stands clear"
+        if by_hand
+        else "no cannula seen over the plastic tip",
     )
     bend = needle.bending_mm
-    yield Check(
-        id="needle-bent",
-        status="pass" if bend is None or bend <= BEND_WARN_MM else "warn" if bend <= BEND_FAIL_MM else "fail",
-        message="bending not measured (needle given by hand)"
-        if bend is None
-        else f"bending {bend:.1f} mm from the chord; warns over {BEND_WARN_MM:g}, fails over {BEND_FAIL_MM:g} mm",
-    )
+    if bend is None:
+        bent, text = "warn", "bending not measured, the needle was given by hand: see in the slices that it is straight"
+    else:
+        bent = "pass" if bend <= BEND_WARN_MM else "warn" if bend <= BEND_FAIL_MM else "fail"
+        text = f"bending {bend:.1f} mm from the chord; warns over {BEND_WARN_MM:g}, fails over {BEND_FAIL_MM:g} mm"
+    yield Check(id="needle-bent", status=bent, message=text)
     low = canal.confidence == "low"
     failed = low and canal.uncertainty_mm > CANAL_UNCERTAINTY_FAIL_MM
     yield Check(
@@ -203,8 +202,7 @@ def _image_checks(e: Evidence) -> Iterator[Check]:
     )
     key = f"{plan.prescription.dose_gy:g}"
     radius = plan.result.isodose_radius_mm[key]
-    index = grid.lps_to_index(np.array(plan.dwells[0].source_lps_mm))
-    room = float(np.min(np.minimum(index + 0.5, np.array(grid.size_voxels) - 0.5 - index) * grid.spacing_mm))
+    room = grid.room_mm(plan.dwells[0].source_lps_mm)
     leaves = radius is not None and radius > room
     yield Check(
         id="isodose-leaves-image",

@@ -86,3 +86,33 @@ def test_a_grid_that_cannot_be_is_refused(bad: dict[str, object]) -> None:
     }
     with pytest.raises(GeometryError):
         ImageGrid(**(fields | bad))  # type: ignore[arg-type]  # wrong on purpose
+
+
+def turned_grid() -> ImageGrid:
+    return ImageGrid(
+        size_voxels=(5, 6, 7),
+        spacing_mm=np.array([0.5, 0.8, 1.3]),
+        origin_lps_mm=np.array([-3.0, 12.0, 40.0]),
+        direction=Rotation.from_euler("xyz", [10, -25, 170], degrees=True).as_matrix(),
+    )
+
+
+def test_distances_of_all_voxels_are_those_of_their_centres() -> None:
+    grid, point = turned_grid(), np.array([1.0, 9.0, 44.0])
+
+    np.testing.assert_allclose(
+        grid.distances_mm(point), np.linalg.norm(grid.voxel_centres_lps_mm() - point, axis=-1), atol=1e-9
+    )
+
+
+def test_room_is_the_distance_to_the_nearest_outer_face() -> None:
+    grid = turned_grid()
+
+    assert grid.room_mm(grid.index_to_lps([2.0, 2.5, 3.0])) == pytest.approx(2.5 * 0.5)  # the five columns are nearest
+    assert grid.room_mm(grid.index_to_lps([2.0, 2.5, 7.5])) == pytest.approx(-1.3)
+
+
+def test_voxel_extent_along_each_index_axis_is_the_spacing() -> None:
+    grid = turned_grid()
+    for n in range(3):
+        assert grid.voxel_extent_mm(grid.direction[:, n]) == pytest.approx(grid.spacing_mm[n])

@@ -56,6 +56,8 @@ TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
     ("needle-confidence", "fail", {"at": cases.needle(**low(tip_uncertainty_mm=1.6))}),
     ("cannula-over-source", "fail", {"at": cases.needle(**low(cannula_over_source=True))}),
     ("needle-bent", "warn", {"at": cases.needle(bending_mm=1.1)}),
+    ("needle-bent", "warn", {"at": cases.needle(method="manual", bending_mm=None)}),
+    ("cannula-over-source", "warn", {"at": cases.needle(method="manual", bending_mm=None)}),
     ("needle-bent", "fail", {"at": cases.needle(bending_mm=3.1)}),
     ("canal-confidence", "warn", {"wall": cases.canal(13.0, **low())}),
     ("canal-confidence", "fail", {"wall": cases.canal(13.0, **low(uncertainty_mm=2.1))}),

@@ -272,7 +272,7 @@ def test_letters_bar_and_needle_are_seen_on_black_and_on_white(grey: int) -> Non
     figure = make_figure(plan, volume, None, WINDOWS["bone"])
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the Agg canvas has one
     figure.draw(renderer)
-    picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(float).mean(axis=-1)  # type: ignore[attr-defined]
+    picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(float).mean(axis=-1)  # type: ignore[attr-defined]  # Agg
     for axes in figure.axes:
         edge = [t for t in axes.texts if str(t.get_gid()).startswith("edge")]
         lines = [line for line in axes.lines if line.get_color() == PALE and line.get_marker() != "+"]

@@ -13,8 +13,6 @@ nearest to the source: disc or foramen, or (one case in six) a soft mass that ha
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from dataclasses import asdict, replace
 from typing import Any
@@ -26,7 +24,7 @@ from iort_planner.imaging.volume import ImageGrid, Volume
 from iort_planner.phantom import Label, Phantom, PhantomSpec, build, canal_of, find_spec, pose_of, read_spec
 from iort_planner.phantom.truth import make_truth
 from iort_planner.units import FloatArray
-from tests.sweeps.scoring import Outcome, Truth, report, score, summary
+from tests.sweeps.scoring import Outcome, Truth, arguments, finish, score
 
 FIELD_MM = (105.0, 118.0, 76.0)
 USUAL_SPACING_MM, USUAL_NOISE_HU, USUAL_STREAKS = 1.25, 30.0, 0.4
@@ -211,21 +209,11 @@ def run_case(base: PhantomSpec, seed: int, spacing_mm: tuple[float, float] | Non
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=120)
-    parser.add_argument("--seed0", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
+    args = arguments(__doc__, 120)
     base = read_spec(find_spec("reference"))
     seeds = range(args.seed0, args.seed0 + args.cases)
     outcomes = [run_case(base, seed) for seed in tqdm(seeds, file=sys.stderr, unit="phantom")]
-    if args.json:
-        sys.stdout.write(
-            json.dumps({"summary": summary(outcomes), "cases": [asdict(o) for o in outcomes]}, indent=1) + "\n"
-        )
-    else:
-        report(outcomes, sys.stdout.write)
-    return 1 if any(o.silent for o in outcomes) else 0
+    return finish(outcomes, as_json=args.json)
 
 
 if __name__ == "__main__":

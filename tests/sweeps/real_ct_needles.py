@@ -15,7 +15,6 @@ where veins leave the body), ``interpolated`` (in a slice whose contour was seen
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +33,7 @@ from iort_planner.applicator import Applicator, read_applicator
 from iort_planner.imaging.series import load_series
 from iort_planner.imaging.volume import ImageGrid, Volume
 from iort_planner.units import FloatArray
-from tests.sweeps.scoring import Outcome, Truth, report, score, summary
+from tests.sweeps.scoring import Outcome, Truth, arguments, finish, score
 
 CASE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lidc0314_lower_thoracic_1mm"
 FINER = 3
@@ -297,24 +296,14 @@ def load(case: Path = CASE) -> tuple[Volume, Wall, Applicator]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=60)
-    parser.add_argument("--seed0", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
+    args = arguments(__doc__, 60)
     if not CASE.is_dir():
         sys.stderr.write("error: shared/data/lidc0314_lower_thoracic_1mm is not beside the project's root\n")
         return 2
     volume, wall, applicator = load()
     seeds = range(args.seed0, args.seed0 + args.cases)
     outcomes = [run_case(volume, wall, applicator, seed) for seed in tqdm(seeds, file=sys.stderr, unit="needle")]
-    if args.json:
-        sys.stdout.write(
-            json.dumps({"summary": summary(outcomes), "cases": [asdict(o) for o in outcomes]}, indent=1) + "\n"
-        )
-    else:
-        report(outcomes, sys.stdout.write)
-    return 1 if any(o.silent for o in outcomes) else 0
+    return finish(outcomes, as_json=args.json)
 
 
 if __name__ == "__main__":

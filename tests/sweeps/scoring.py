@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -259,3 +262,22 @@ def report(outcomes: Sequence[Outcome], write: Callable[[str], object]) -> None:
         if outcome.silent:
             write(f"\nSILENT {outcome.name}: {', '.join(outcome.silent)}\n  {outcome.case}\n")
     write(f"\n{found['groups']['all']['silent']} silent failure(s)\n")
+
+
+def arguments(description: str | None, cases: int) -> argparse.Namespace:
+    """Options of a sweep."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=cases)
+    parser.add_argument("--seed0", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def finish(outcomes: list[Outcome], *, as_json: bool) -> int:
+    """Print a sweep; the exit status is 1 on a silent failure."""
+    if as_json:
+        cases = [asdict(outcome) for outcome in outcomes]
+        sys.stdout.write(json.dumps({"summary": summary(outcomes), "cases": cases}, indent=1) + "\n")
+    else:
+        report(outcomes, sys.stdout.write)
+    return 1 if any(outcome.silent for outcome in outcomes) else 0
