@@ -14,7 +14,8 @@ from iort_planner.imaging.geometry_checks import (
     stack_slices,
 )
 from iort_planner.imaging.headers import SliceHeader
-from iort_planner.imaging.pixels import CT_IMAGE_STORAGE, HuAnswer, hu_from_header, uid_name, unsupported_pixels
+from iort_planner.imaging.hu import HuAnswer, hu_from_header
+from iort_planner.imaging.pixels import CT_IMAGE_STORAGE, uid_name, unsupported_pixels
 
 # SOP classes that hold an image of the patient in space, and what to call them; only the first is read so far.
 _KINDS = {

@@ -10,7 +10,8 @@ import numpy as np
 
 from iort_planner.errors import GeometryError, ImageError
 from iort_planner.imaging.geometry_checks import Problem
-from iort_planner.imaging.pixels import HuAnswer, Progress, decode_slices, hu_from_content, padding_above_air
+from iort_planner.imaging.hu import HuAnswer, hu_from_content, padding_above_air
+from iort_planner.imaging.pixels import Progress, decode_slices
 from iort_planner.imaging.volume import Volume, VoxelArray
 
 if TYPE_CHECKING:

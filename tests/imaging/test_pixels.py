@@ -12,14 +12,13 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from iort_planner.errors import ImageError
+from iort_planner.imaging.hu import hu_from_content, hu_from_header
 from iort_planner.imaging.pixels import (
     EXPLICIT_LITTLE,
     PixelLayout,
     Rescale,
     StoredSlice,
     decode_slices,
-    hu_from_content,
-    hu_from_header,
 )
 from iort_planner.imaging.series import load_series
 
