@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from iort_planner.imaging.tilt import Tilt
 from iort_planner.imaging.volume import ImageGrid
 from iort_planner.units import FloatArray
 
@@ -84,11 +85,14 @@ class Stack:
 
     The grid is None where the slices cannot be placed. Slices of several frames of reference have a grid
     and a problem: their numbers fit together, but nothing says that the numbers mean the same.
+    The tilt is there exactly when the slices are evenly tilted and nothing else (but the frames of reference)
+    is wrong with them: then `resample_tilt` can make them straight.
     """
 
     order: tuple[int, ...]
     grid: ImageGrid | None
     problems: tuple[Problem, ...]
+    tilt: Tilt | None = None
 
 
 def coarse_status(spacing_mm: float) -> Status:
@@ -157,14 +161,19 @@ def stack_slices(planes: Sequence[SlicePlane]) -> Stack:
     problems += gap_problems
     if not any(p.id == "duplicate-position" for p in gap_problems):
         problems += _sideways(names, positions, normal)
-    if any(p.id != "frame-of-reference-mixed" for p in problems):
+    faults = {p.id for p in problems} - {"frame-of-reference-mixed"}
+    size = (first.columns, first.rows, len(planes))
+    spacing_mm = np.array([*first.spacing_ij_mm, spacing])
+    axes = np.column_stack([row, column, normal])
+    if faults == {"tilted-stack"}:
+        drift = (positions[-1] - positions[0]) @ axes[:, :2] / (len(planes) - 1)
+        tilt = Tilt(
+            size_voxels=size, spacing_mm=spacing_mm, shift_ij_mm=drift, origin_lps_mm=positions[0], direction=axes
+        )
+        return Stack(order=tuple(order), grid=None, problems=tuple(problems), tilt=tilt)
+    if faults:
         return Stack(order=tuple(order), grid=None, problems=tuple(problems))
-    grid = ImageGrid(
-        size_voxels=(first.columns, first.rows, len(planes)),
-        spacing_mm=np.array([*first.spacing_ij_mm, spacing]),
-        origin_lps_mm=positions[0],
-        direction=np.column_stack([row, column, normal]),
-    )
+    grid = ImageGrid(size_voxels=size, spacing_mm=spacing_mm, origin_lps_mm=positions[0], direction=axes)
     return Stack(order=tuple(order), grid=grid, problems=tuple(problems))
 
 
@@ -313,7 +322,7 @@ def _sideways(names: Sequence[str], positions_lps_mm: FloatArray, normal: FloatA
                 message=f"slices are stacked askew (gantry tilt): from {names[0]} to {names[-1]} they drift "
                 f"{amount[-1]:.2f} mm sideways over {offset[-1] @ normal:.2f} mm, {angle:.2f} degrees, "
                 f"limit {SIDEWAYS_TOLERANCE_MM:g} mm; "
-                "give a scan without tilt, or one resampled by the scanner",
+                "read it with --resample-tilt, or give a scan without tilt",
             )
         ]
     return [
