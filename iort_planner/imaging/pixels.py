@@ -8,16 +8,23 @@ the file has it: it lies below air in every CT that follows the standard, and a 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from iort_planner.errors import ImageError
+from iort_planner.imaging.compressed import SUPPORTED_SYNTAXES, FrameDecoder, FrameFormat, FrameJob
+from iort_planner.imaging.encapsulated import index_frames
+from iort_planner.imaging.sources import READ_ERRORS, InflatingReader
 from iort_planner.imaging.volume import VoxelArray
+
+if TYPE_CHECKING:
+    import io
+
+    from iort_planner.imaging.sources import Source
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -31,7 +38,11 @@ CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelLayout:
-    """How one slice's pixels are stored; ``offset`` is where they start in the file, if that is known."""
+    """How the pixels of one file are stored.
+
+    ``offset`` is where they start, in the file, or in the inflated data set of a deflated one, which starts at
+    ``data_set_start`` of the file; None where there are none. ``length`` is None where they are encapsulated.
+    """
 
     transfer_syntax_uid: str
     rows: int
@@ -43,12 +54,15 @@ class PixelLayout:
     photometric: str
     samples_per_pixel: int
     frames: int
+    data_set_start: int = 0
     offset: int | None
+    length: int | None = None
+    extended_offsets: tuple[bytes, bytes] = (b"", b"")
 
     @property
     def byte_count(self) -> int:
         """Bytes of one frame."""
-        return self.rows * self.columns * self.bits_allocated // 8
+        return self.rows * self.columns * self.samples_per_pixel * self.bits_allocated // 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,28 +80,27 @@ class Rescale:
         return self.slope.is_integer() and self.intercept.is_integer()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredSlice:
-    """One slice to decode: the file, its name for messages, how pixels are stored, how they are rescaled."""
+    """One slice to decode: the file, which of its frames, its name for messages, how pixels are stored and rescaled."""
 
-    path: Path
+    source: Source
     name: str
     layout: PixelLayout
     rescale: Rescale
+    index: int = 0
     padding: int | None = None
 
 
 def unsupported_pixels(layout: PixelLayout) -> str | None:
     """Why these pixels cannot be read, by name; None if they can."""
-    if layout.transfer_syntax_uid not in NATIVE_SYNTAXES:
+    if layout.transfer_syntax_uid not in NATIVE_SYNTAXES | SUPPORTED_SYNTAXES:
         name = uid_name(layout.transfer_syntax_uid) or "no transfer syntax"
-        return f"{name} is not supported yet; store the series uncompressed"
-    if layout.photometric != "MONOCHROME2":
-        return f"photometric interpretation {layout.photometric or 'none'} is not supported; MONOCHROME2 is"
+        return f"{name} is not supported; store the series uncompressed"
+    if layout.photometric not in {"MONOCHROME1", "MONOCHROME2"}:
+        return f"photometric interpretation {layout.photometric or 'none'} is not supported; give the original slices"
     if layout.samples_per_pixel != 1:
         return f"{layout.samples_per_pixel} samples per pixel (colour) are not supported; give the original slices"
-    if layout.frames > 1:
-        return f"{layout.frames} frames in one CT Image Storage file are not supported; give single slices"
     if layout.bits_allocated not in (8, 16):
         return f"{layout.bits_allocated} bits allocated per pixel are not supported; 8 and 16 are"
     if not 1 <= layout.bits_stored <= layout.bits_allocated or layout.high_bit != layout.bits_stored - 1:
@@ -104,7 +117,7 @@ def decode_slices(slices: Sequence[StoredSlice], progress: Progress | None = Non
     Parameters
     ----------
     slices : sequence of StoredSlice
-        In the order of the k axis; all of one size.
+        In the order of the k axis; all of one size, and of a kind that `unsupported_pixels` finds nothing against.
     progress : callable or None
         Called with (slices done, slices in all).
 
@@ -115,74 +128,150 @@ def decode_slices(slices: Sequence[StoredSlice], progress: Progress | None = Non
     Raises
     ------
     ImageError
-        If a file holds fewer pixels than it says, or cannot be read.
+        If a file holds fewer pixels than it says, is damaged, or cannot be read.
     """
     shape = (len(slices), slices[0].layout.rows, slices[0].layout.columns)
-    values: VoxelArray = np.empty(shape, dtype=np.int16)
-    for k, stored in enumerate(slices):
-        plane = values[k] if values.dtype == np.int16 else np.empty(shape[1:], dtype=np.int16)
-        raw = _read_words(stored, plane)
-        if values.dtype == np.int16 and not _rescale_exactly(raw, stored.rescale):
-            # From here on the whole volume is float32; what was exact in int16 stays exact.
-            floats = np.empty(shape, dtype=np.float32)
-            floats[:k] = values[:k]
-            values = floats
-        if values.dtype == np.float32:
-            values[k] = raw.astype(np.float64) * stored.rescale.slope + stored.rescale.intercept
-        if progress is not None:
-            progress(k + 1, len(slices))
+    try:
+        values: VoxelArray = np.empty(shape, dtype=np.int16)
+        for done, (k, words) in enumerate(_stored_words(slices, values), 1):
+            rescale = slices[k].rescale
+            if values.dtype == np.int16 and not _rescale_exactly(words, rescale):
+                # From here on the whole volume is float32; what was exact in int16 stays exact.
+                words = words.copy()
+                values = values.astype(np.float32)
+            if values.dtype == np.float32:
+                values[k] = words.astype(np.float64) * rescale.slope + rescale.intercept
+            elif words.base is not values:
+                values[k] = words.view(np.int16)
+            if progress is not None:
+                progress(done, len(slices))
+    except MemoryError:
+        text = f"{shape[2]} x {shape[1]} x {shape[0]} voxels do not fit in this machine's memory; crop the scan"
+        raise ImageError(text) from None
     return values
 
 
-def _read_words(stored: StoredSlice, plane: npt.NDArray[np.int16]) -> npt.NDArray[Any]:
-    """Stored values of one slice in ``plane``'s memory, as int16 or uint16 by their sign."""
-    layout = stored.layout
-    if layout.bits_allocated == 8:
-        small = np.empty(plane.shape, dtype=np.int8 if layout.signed else np.uint8)
-        _read_bytes(stored, small)
-        plane[...] = small
-    else:
-        _read_bytes(stored, plane)
-        if (layout.transfer_syntax_uid == EXPLICIT_BIG) != (sys.byteorder == "big"):
+def _stored_words(slices: Sequence[StoredSlice], values: VoxelArray) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Stored values of every slice with its k, file by file, as int16 or uint16 by their sign; the order is free.
+
+    ``values`` lends its planes as long as it is int16: what comes may be one of its planes, filled.
+    """
+    by_file: dict[int, list[int]] = {}
+    for k, stored in enumerate(slices):
+        by_file.setdefault(id(stored.source), []).append(k)
+    compressed = []
+    for members in by_file.values():
+        first = slices[members[0]]
+        if first.layout.transfer_syntax_uid in NATIVE_SYNTAXES:
+            yield from _native_words(slices, sorted(members, key=lambda k: slices[k].index), values)
+        else:
+            compressed.append(members)
+    if compressed:
+        yield from _compressed_words(slices, compressed)
+
+
+def _native_words(
+    slices: Sequence[StoredSlice], members: list[int], values: VoxelArray
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Frames of one uncompressed file, in the file's order."""
+    layout = slices[members[0]].layout
+    swap = (layout.transfer_syntax_uid == EXPLICIT_BIG) != (sys.byteorder == "big")
+    for k, plane in zip(members, _native_planes(slices, members, values), strict=True):
+        if swap and layout.bits_allocated == 16:
             plane.byteswap(inplace=True)
-    words: npt.NDArray[Any] = plane if layout.signed else plane.view(np.uint16)
-    unused = 16 - layout.bits_stored
-    if unused:  # bits above the stored ones may hold overlays or rubbish (DICOM PS3.5 8.1.1)
-        if layout.signed:
-            words <<= unused
-            words >>= unused
-        else:
-            words &= np.uint16((1 << layout.bits_stored) - 1)
-    return words
+        yield k, _clean(plane, layout)
 
 
-def _read_bytes(stored: StoredSlice, target: npt.NDArray[Any]) -> None:
-    layout = stored.layout
+def _native_planes(
+    slices: Sequence[StoredSlice], members: list[int], values: VoxelArray
+) -> Iterator[npt.NDArray[np.int16]]:
+    first = slices[members[0]]
+    layout = first.layout
+    kind = np.int16 if layout.bits_allocated == 16 else np.int8 if layout.signed else np.uint8
     try:
-        if layout.offset is not None:
-            with stored.path.open("rb", buffering=0) as file:
-                file.seek(layout.offset)
-                count = file.readinto(target.data.cast("B")) or 0
-        else:
-            data = _pixel_data(stored.path)
-            count = len(data)
-            if count >= target.nbytes:
-                target.reshape(-1).view(np.uint8)[...] = np.frombuffer(data, np.uint8, target.nbytes)
-    except OSError as error:
-        raise ImageError(f"cannot read {stored.name}: {error.strerror or error}; check the file") from error
-    if count < target.nbytes:
-        raise ImageError(
-            f"{stored.name} holds {count} bytes of pixels where {layout.columns} x {layout.rows} pixels need "
-            f"{target.nbytes}; the file is cut off, export it again"
+        first.source.verify()
+        with first.source.open() as file:
+            stream: BinaryIO | InflatingReader = file
+            if layout.transfer_syntax_uid == DEFLATED_LITTLE:
+                file.seek(layout.data_set_start)
+                stream = InflatingReader(file, keep=False)
+            for k in members:
+                # The planes of the volume are filled in place; after a change to float32 they are too wide for that.
+                in_place = kind == np.int16 and values.dtype == np.int16
+                target = values[k] if in_place else np.empty(values.shape[1:], dtype=kind)
+                stream.seek((layout.offset or 0) + slices[k].index * layout.byte_count)
+                count = _read_into(stream, target)
+                if count < target.nbytes:
+                    raise ImageError(
+                        f"{slices[k].name} holds {count} bytes of pixels where {layout.columns} x {layout.rows} pixels "
+                        f"need {target.nbytes}; the file is cut off, export it again"
+                    )
+                yield target if kind == np.int16 else target.astype(np.int16)
+    except READ_ERRORS as error:
+        raise _unreadable(first.name, error) from error
+
+
+def _read_into(stream: BinaryIO | InflatingReader, target: npt.NDArray[Any]) -> int:
+    if isinstance(stream, InflatingReader):
+        data = stream.read(target.nbytes)
+        target.reshape(-1).view(np.uint8)[: len(data)] = np.frombuffer(data, np.uint8)
+        return len(data)
+    return cast("io.BufferedReader", stream).readinto(target.data.cast("B"))
+
+
+def _compressed_words(slices: Sequence[StoredSlice], files: list[list[int]]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Frames of compressed files, as the decoders hand them over."""
+    with FrameDecoder() as decoder:
+        for k, words in decoder.decode(_jobs(slices, files)):
+            yield k, _clean(words.astype(np.int16) if words.itemsize == 1 else words.view(np.int16), slices[k].layout)
+
+
+def _jobs(slices: Sequence[StoredSlice], files: list[list[int]]) -> Iterator[FrameJob]:
+    for members in files:
+        first = slices[members[0]]
+        layout = first.layout
+        how = FrameFormat(
+            transfer_syntax_uid=layout.transfer_syntax_uid,
+            rows=layout.rows,
+            columns=layout.columns,
+            bits_allocated=layout.bits_allocated,
+            bits_stored=layout.bits_stored,
+            signed=layout.signed,
         )
+        try:
+            first.source.verify()
+            with first.source.open() as file:
+                index = index_frames(
+                    file,
+                    offset=layout.offset or 0,
+                    length_limit=first.source.size,
+                    frames=layout.frames,
+                    name=first.source.name,
+                    transfer_syntax_uid=layout.transfer_syntax_uid,
+                    extended_offsets=layout.extended_offsets if layout.extended_offsets[0] else None,
+                )
+                for k in sorted(members, key=lambda k: slices[k].index):
+                    data = index.read(file, slices[k].index, at_most=how.most_compressed_bytes)
+                    yield FrameJob(index=k, name=slices[k].name, format=how, data=data)
+        except READ_ERRORS as error:
+            raise _unreadable(first.name, error) from error
 
 
-def _pixel_data(path: Path) -> bytes:
-    """Pixel bytes where they cannot be read in place (deflated files)."""
-    import pydicom
+def _unreadable(name: str, error: Exception) -> ImageError:
+    return ImageError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}; check the file")
 
-    data = pydicom.dcmread(path, specific_tags=["PixelData"]).get("PixelData")
-    return data if isinstance(data, bytes) else b""
+
+def _clean(words: npt.NDArray[np.int16], layout: PixelLayout) -> npt.NDArray[Any]:
+    """Stored values without what stands above the stored bits: overlays or rubbish (DICOM PS3.5 8.1.1)."""
+    result: npt.NDArray[Any] = words if layout.signed else words.view(np.uint16)
+    unused = 16 - layout.bits_stored
+    if unused:
+        if layout.signed:
+            result <<= unused
+            result >>= unused
+        else:
+            result &= np.uint16((1 << layout.bits_stored) - 1)
+    return result
 
 
 def _rescale_exactly(words: npt.NDArray[Any], rescale: Rescale) -> bool:

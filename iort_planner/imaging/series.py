@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from iort_planner.errors import GeometryError, ImageError
+from iort_planner.imaging.candidates import Candidate, OnRequest, make_candidate
 from iort_planner.imaging.geometry_checks import Problem
 from iort_planner.imaging.hu import HuAnswer, hu_from_content, padding_above_air
 from iort_planner.imaging.pixels import Progress, decode_slices
+from iort_planner.imaging.table_side import table_contradiction
+from iort_planner.imaging.tags import quiet_pydicom
+from iort_planner.imaging.tilt import resample_tilt as make_straight
 from iort_planner.imaging.volume import Volume, VoxelArray
 
-if TYPE_CHECKING:
-    from iort_planner.imaging.candidates import Candidate
-
+# Where no slice reaches after a tilted stack was made straight: air, as scanners pad it.
+OUTSIDE_HU = -1024.0
 _MOST_LISTED = 8
 
 
@@ -56,6 +60,8 @@ class ScanImage:
     patient_position : str
         DICOM Patient Position (HFP, FFS, ...), empty when absent; never used in geometry.
     patient : Patient
+    frames_of_reference : frozenset of str
+        Frame of Reference UIDs that its slices name: one, as a rule; none; or several that were taken as one on request.
     problems : tuple of Problem
         What `inspect_path` says about this series; none of them kept it from being placed.
     """
@@ -69,6 +75,7 @@ class ScanImage:
     acquired_at: str | None
     patient_position: str
     patient: Patient
+    frames_of_reference: frozenset[str] = frozenset()
     problems: tuple[Problem, ...] = ()
 
 
@@ -102,17 +109,29 @@ class Survey:
     ignored: tuple[tuple[str, int], ...]
 
 
-def load_series(path: Path, series_uid: str | None = None, progress: Progress | None = None) -> ScanImage:
-    """Load one CT series from a folder, searched with all folders below it.
+def load_series(
+    path: Path,
+    series_uid: str | None = None,
+    progress: Progress | None = None,
+    *,
+    resample_tilt: bool = False,
+    accept_mixed_frames: bool = False,
+) -> ScanImage:
+    """Load one series: CT, Enhanced CT, or 3-D fluoroscopy.
 
     Parameters
     ----------
     path : Path
-        Folder with the series; other files and series may lie there too.
+        A folder (searched with all folders below it), a file, a zip archive or a DICOMDIR; other files and series may lie
+        there too.
     series_uid : str or None
         Series Instance UID; may be left out where only one series can be planned.
     progress : callable or None
         Called with (slices done, slices in all) while pixels are read.
+    resample_tilt : bool
+        Make a stack with gantry tilt straight instead of refusing it; a warning says so.
+    accept_mixed_frames : bool
+        Take slices that name different frames of reference as one scan instead of refusing them; a warning says so.
 
     Returns
     -------
@@ -121,18 +140,20 @@ def load_series(path: Path, series_uid: str | None = None, progress: Progress | 
     Raises
     ------
     ImageError
-        If there is no such path, no image, no such series, several series and none named, or a kind of
-        file that is not supported.
+        If there is no such path, no image, no such series, several series and none named, a kind of
+        file that is not supported, or pixels that cannot be decoded.
     GeometryError
         If the slices do not make one volume that can be placed; the message names files and numbers.
     """
-    candidates, _ = _find(path)
-    chosen = _choose(candidates, series_uid, path)
-    obstacle = chosen.obstacle
-    if obstacle is not None:
-        kind = ImageError if obstacle.id in {"not-supported", "localizer"} else GeometryError
-        raise kind(f"series {chosen.first.series_uid or 'without UID'} in {path} cannot be placed: {obstacle.message}")
-    return _load(chosen, path, progress)
+    on_request = OnRequest(resample_tilt=resample_tilt, accept_mixed_frames=accept_mixed_frames)
+    with _find(path, on_request) as (candidates, _):
+        chosen = _choose(candidates, series_uid, path)
+        obstacle = chosen.obstacle
+        if obstacle is not None:
+            kind = GeometryError if chosen.has_geometry else ImageError
+            uid = chosen.first.series_uid or "without UID"
+            raise kind(f"series {uid} in {path} cannot be placed: {obstacle.message}")
+        return _load(chosen, path, progress)
 
 
 def inspect_path(path: Path, progress: Progress | None = None) -> list[SeriesReport]:
@@ -148,24 +169,24 @@ def inspect_path(path: Path, progress: Progress | None = None) -> list[SeriesRep
 
 def survey_path(path: Path, progress: Progress | None = None) -> Survey:
     """`inspect_path` together with what was ignored."""
-    candidates, ignored = _find(path)
-    return Survey(series=tuple(_report(c, progress) for c in candidates), ignored=ignored)
+    with _find(path, OnRequest()) as (candidates, ignored):
+        return Survey(series=tuple(_report(c, progress) for c in candidates), ignored=ignored)
 
 
-def _find(path: Path) -> tuple[list[Candidate], tuple[tuple[str, int], ...]]:
-    """Every series under ``path``, and what was ignored there."""
-    from iort_planner.imaging.candidates import make_candidate
+@contextmanager
+def _find(path: Path, on_request: OnRequest) -> Iterator[tuple[list[Candidate], tuple[tuple[str, int], ...]]]:
+    """Every series under ``path``, and what was ignored there; pixels can be read as long as the context is open."""
     from iort_planner.imaging.discovery import find_images
 
-    found = find_images(path)
-    notes = []
-    if found.unreadable:
-        text = (
-            f"{len(found.unreadable)} file(s) could not be read, first {found.unreadable[0]}; "
-            "if they belong to this series, slices are missing"
-        )
-        notes.append(Problem(id="unreadable-file", status="warn", message=text))
-    return [make_candidate(group, notes) for group in found.groups], found.ignored
+    with find_images(path) as found:
+        notes = []
+        if found.unreadable:
+            text = (
+                f"{len(found.unreadable)} file(s) could not be read, first {found.unreadable[0]}; "
+                "if they belong to this series, slices are missing"
+            )
+            notes.append(Problem(id="unreadable-file", status="warn", message=text))
+        yield [make_candidate(group, notes, on_request) for group in found.groups], found.ignored
 
 
 def _choose(candidates: list[Candidate], series_uid: str | None, path: Path) -> Candidate:
@@ -192,7 +213,7 @@ def _choose(candidates: list[Candidate], series_uid: str | None, path: Path) -> 
 
 def _listing(candidates: list[Candidate]) -> str:
     shown = [
-        f"{c.first.series_uid} ({c.first.modality or 'no modality'}, {len(c.headers)} files)"
+        f"{c.first.series_uid} ({c.first.modality or 'no modality'}, {len(c.files)} files)"
         for c in candidates[:_MOST_LISTED]
     ]
     more = len(candidates) - len(shown)
@@ -202,16 +223,25 @@ def _listing(candidates: list[Candidate]) -> str:
 def _load(candidate: Candidate, path: Path, progress: Progress | None) -> ScanImage:
     """Pixels and image of a candidate without obstacle."""
     values, hu, problems = _pixels(candidate, progress)
-    if candidate.stack is None or candidate.stack.grid is None:
+    grid = candidate.grid
+    if grid is None or candidate.stack is None:
         raise GeometryError(f"series {candidate.first.series_uid} in {path} has no geometry")
+    if candidate.stack.tilt is not None:
+        outside = OUTSIDE_HU if hu.calibrated else float(values.min())
+        values, grid = make_straight(values, candidate.stack.tilt, outside=outside)
     first = candidate.first
+    frames = candidate.frames_of_reference
+    volume = Volume(
+        values=values,
+        grid=grid,
+        hu_calibrated=hu.calibrated,
+        frame_of_reference_uid=next(iter(frames)) if len(frames) == 1 else "",
+    )
+    lies_otherwise = table_contradiction(volume, first.patient_position) if hu.calibrated else None
+    if lies_otherwise is not None:
+        problems = (*problems, Problem(id="patient-position-table", status="warn", message=lies_otherwise))
     return ScanImage(
-        volume=Volume(
-            values=values,
-            grid=candidate.stack.grid,
-            hu_calibrated=hu.calibrated,
-            frame_of_reference_uid=first.frame_of_reference_uid,
-        ),
+        volume=volume,
         path=str(path),
         modality=first.modality,
         kind=candidate.kind,
@@ -220,6 +250,7 @@ def _load(candidate: Candidate, path: Path, progress: Progress | None) -> ScanIm
         acquired_at=candidate.acquired_at,
         patient_position=first.patient_position,
         patient=Patient(id=first.patient_id, birth_date=first.birth_date, sex=first.sex),
+        frames_of_reference=frames,
         problems=problems,
     )
 
@@ -233,14 +264,17 @@ def _hu_problem(answer: HuAnswer) -> list[Problem]:
 
 def _pixels(candidate: Candidate, progress: Progress | None) -> tuple[VoxelArray, HuAnswer, tuple[Problem, ...]]:
     """Decode a candidate; its problems with those that only the pixels show."""
-    from iort_planner.imaging.headers import quiet_pydicom
-
-    stored = [h.stored for h in candidate.headers]
+    stored = [s.stored for s in candidate.slices]
     with quiet_pydicom():
         values = decode_slices(stored, progress)
     hu = candidate.header_hu
     if hu.calibrated:
         hu = hu_from_content(values)
+    if not hu.calibrated and candidate.first.layout.photometric == "MONOCHROME1":
+        raise ImageError(
+            f"{candidate.first.name} is MONOCHROME1 and its values are not HU ({hu.reason}): nothing says whether high values "
+            "are dense or empty; export the series as MONOCHROME2"
+        )
     problems = [*candidate.problems, *_hu_problem(hu)]
     padding = padding_above_air(stored, values) if hu.calibrated else None
     if padding is not None:
@@ -250,21 +284,23 @@ def _pixels(candidate: Candidate, progress: Progress | None) -> tuple[VoxelArray
 
 def _report(candidate: Candidate, progress: Progress | None) -> SeriesReport:
     first = candidate.first
-    problems = candidate.problems
-    hu = candidate.header_hu
-    grid = candidate.stack.grid if candidate.stack is not None else None
+    problems, hu = candidate.problems, candidate.header_hu
+    grid = candidate.grid
     if candidate.obstacle is None:
         try:
-            _, hu, problems = _pixels(candidate, progress)
+            image = _load(candidate, Path(), progress)
         except ImageError as error:
             hu = HuAnswer(calibrated=False, reason="pixels cannot be read")
-            problems = (*problems, Problem(id="pixel-data-short", status="fail", message=str(error)))
+            problems = (*problems, Problem(id="pixels-unreadable", status="fail", message=str(error)))
+        else:
+            problems, grid = image.problems, image.volume.grid
+            hu = HuAnswer(calibrated=image.volume.hu_calibrated, reason="")
     else:
-        if candidate.kind == "ct":  # of the other kinds nothing is known yet
+        if candidate.slices:  # of other objects nothing is known
             problems = (*problems, *_hu_problem(hu))
         hu = HuAnswer(calibrated=False, reason=hu.reason or "pixels were not read")
     size = grid.size_voxels if grid is not None else None
-    if size is None and candidate.kind != "ct" and len(candidate.headers) == 1 and first.layout.frames > 1:
+    if size is None and len(candidate.files) == 1 and first.layout.frames > 1:
         size = (first.layout.columns, first.layout.rows, first.layout.frames)
     return SeriesReport(
         series_uid=first.series_uid,
@@ -278,7 +314,7 @@ def _report(candidate: Candidate, progress: Progress | None) -> SeriesReport:
         description=first.description,
         patient_position=first.patient_position,
         acquired_at=candidate.acquired_at,
-        file_count=len(candidate.headers),
+        file_count=len(candidate.files),
     )
 
 

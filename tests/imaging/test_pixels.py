@@ -21,8 +21,13 @@ from iort_planner.imaging.pixels import (
     decode_slices,
 )
 from iort_planner.imaging.series import load_series
+from iort_planner.imaging.sources import FileSource
 
 from .dicom_factory import CT, Scan, ds, store, write_scan
+
+
+def of(file: Path) -> FileSource:
+    return FileSource(path=file, name=file.name, size=file.stat().st_size)
 
 
 def layout(*, bits: int, signed: bool, columns: int, allocated: int = 16) -> PixelLayout:
@@ -61,7 +66,7 @@ def test_any_bits_sign_and_rescale(
     file = tmp_path_factory.getbasetemp() / "words.bin"
     file.write_bytes(np.array(words, dtype="<u2").tobytes())
     stored = StoredSlice(
-        path=file,
+        source=of(file),
         name="words",
         layout=layout(bits=bits, signed=signed, columns=len(words)),
         rescale=Rescale(slope=slope, intercept=intercept, stated=True),
@@ -77,7 +82,7 @@ def test_any_bits_sign_and_rescale(
 def test_eight_bit_pixels(tmp_path: Path, signed: bool) -> None:
     (tmp_path / "bytes").write_bytes(bytes([0, 127, 128, 255]))
     stored = StoredSlice(
-        path=tmp_path / "bytes",
+        source=of(tmp_path / "bytes"),
         name="bytes",
         layout=layout(bits=8, signed=signed, columns=4, allocated=8),
         rescale=Rescale(slope=4.0, intercept=-1000.0, stated=True),
@@ -89,7 +94,10 @@ def test_eight_bit_pixels(tmp_path: Path, signed: bool) -> None:
 def test_a_file_that_shrank_after_its_header_was_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "short").write_bytes(bytes(7))
     stored = StoredSlice(
-        path=tmp_path / "short", name="short", layout=layout(bits=12, signed=False, columns=4), rescale=Rescale()
+        source=of(tmp_path / "short"),
+        name="short",
+        layout=layout(bits=12, signed=False, columns=4),
+        rescale=Rescale(),
     )
     with pytest.raises(ImageError, match=r"short holds 7 bytes of pixels where 4 x 1 pixels need 8"):
         decode_slices([stored])

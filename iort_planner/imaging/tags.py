@@ -1,0 +1,179 @@
+"""Stored values of one DICOM data set, parsed here from their bytes.
+
+A malformed value becomes a fault with the file's name and the tag, never an exception or a warning of the
+DICOM library; sequences are parsed only within the bounds of `sources.BoundedReader`.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, cast
+
+from pydicom import config
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_sequence
+from pydicom.multival import MultiValue
+
+from iort_planner.imaging.geometry_checks import Problem
+from iort_planner.imaging.sources import BoundedReader, Budget
+
+TAG_NAMES = {
+    0x00200032: "Image Position (Patient) (0020,0032)",
+    0x00200037: "Image Orientation (Patient) (0020,0037)",
+    0x00280030: "Pixel Spacing (0028,0030)",
+    0x00280010: "Rows (0028,0010)",
+    0x00280011: "Columns (0028,0011)",
+    0x00281053: "Rescale Slope (0028,1053)",
+    0x00281052: "Rescale Intercept (0028,1052)",
+    0x00280100: "Bits Allocated (0028,0100)",
+    0x00280101: "Bits Stored (0028,0101)",
+    0x00280008: "Number of Frames (0028,0008)",
+}
+# Nested deeper than this, nothing that an image needs is found; deeper nesting is somebody's attack. Our own choice.
+_DEEPEST = 16
+
+
+def printable(text: str) -> str:
+    """Text from a file or a file's name for messages of one line: control characters become ``?``."""
+    text = text.strip()
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom from writing warnings and log lines about odd values; they are judged here instead."""
+    mode = config.settings.reading_validation_mode
+    config.settings.reading_validation_mode = config.IGNORE
+    logger = logging.getLogger("pydicom")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = was_disabled
+        config.settings.reading_validation_mode = mode
+
+
+class Tags:
+    """Access to the stored bytes of one data set.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    name : str
+        File (and frame) for messages.
+    budget : Budget
+        What is left for parsing sequences; shared with their items.
+    faults : list of Problem, optional
+        Where to collect what is missing or malformed; shared with the items of sequences.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        name: str,
+        *,
+        little_endian: bool,
+        budget: Budget,
+        faults: list[Problem] | None = None,
+        depth: int = 0,
+    ) -> None:
+        self._dataset = dataset
+        self.name = name
+        self._little_endian = little_endian
+        self._budget = budget
+        self._byteorder: Literal["little", "big"] = "little" if little_endian else "big"
+        self._depth = depth
+        self.faults: list[Problem] = [] if faults is None else faults
+
+    def fault(self, problem_id: str, what: str) -> None:
+        """Note that something is wrong with this file."""
+        self.faults.append(
+            Problem(id=problem_id, status="fail", message=f"{self.name}: {what}; export the series again")
+        )
+
+    def has(self, tag: int) -> bool:
+        """Whether the element is there, empty or not."""
+        return tag in self._dataset
+
+    def _bytes(self, tag: int) -> bytes:
+        if tag not in self._dataset:
+            return b""
+        value = self._dataset.get_item(tag).value
+        return value if isinstance(value, bytes) else str(value or "").encode()
+
+    def text(self, tag: int) -> str:
+        """A text value in one line, several values separated by backslashes; empty when absent."""
+        raw = self._bytes(tag)
+        if not raw.isascii() or b"\x1b" in raw:
+            value = self._dataset[tag].value  # pydicom knows the character sets
+            return printable("\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value))
+        return printable(raw.decode("ascii").strip("\0"))
+
+    def whole(self, tag: int, *, signed: bool = False) -> int | None:
+        """A US or SS value."""
+        raw = self._bytes(tag)
+        if len(raw) < 2:
+            return None
+        return int.from_bytes(raw[:2], self._byteorder, signed=signed)
+
+    def binary(self, tag: int) -> bytes | None:
+        """An OV or OB value as it is stored; None when absent or empty."""
+        return self._bytes(tag) or None
+
+    def numbers(self, tag: int, count: int) -> tuple[float, ...] | None:
+        """A DS value of ``count`` finite numbers; a fault and None otherwise."""
+        text = self.text(tag)
+        if not text:
+            self.fault("missing-tag", f"{TAG_NAMES[tag]} is missing")
+            return None
+        try:
+            values = tuple(float(part) for part in text.replace("_", "?").split("\\"))
+        except ValueError:
+            values = ()
+        if len(values) != count or not all(map(math.isfinite, values)):
+            self.fault("malformed-tag", f"{TAG_NAMES[tag]} is {text[:60]!r}, not {count} finite numbers")
+            return None
+        return values
+
+    def items(self, tag: int) -> list[Tags]:
+        """The items of a sequence; none when it is absent or no sequence.
+
+        Raises
+        ------
+        HeaderTooLargeError
+            If the sequence asks for more work than any image needs.
+        """
+        if tag not in self._dataset or self._depth >= _DEEPEST:
+            return []
+        element = self._dataset.get_item(tag)
+        if isinstance(element, RawDataElement):  # of explicit length, still to be parsed
+            data = element.value or b""
+            found = read_sequence(
+                cast("io.BytesIO", BoundedReader(io.BytesIO(data), self._budget)),
+                element.is_implicit_VR,
+                element.is_little_endian,
+                len(data),
+                "iso8859",
+            )
+        else:
+            found = element.value if element.VR == "SQ" else []
+        return [
+            Tags(
+                item,
+                self.name,
+                little_endian=self._little_endian,
+                budget=self._budget,
+                faults=self.faults,
+                depth=self._depth + 1,
+            )
+            for item in found
+            if isinstance(item, Dataset)
+        ]
