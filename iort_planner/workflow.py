@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from iort_planner.applicator import Applicator
+    from iort_planner.imaging.pixels import Progress
     from iort_planner.imaging.volume import Volume
     from iort_planner.planning.plan import Plan
 
@@ -43,7 +44,9 @@ class PlanRequest:
     Parameters
     ----------
     path : Path
-        A folder with one CT series (or several and ``series``).
+        A folder, file, zip archive or DICOMDIR with one series that can be planned (or several and ``series``).
+    resample_tilt, accept_mixed_frames : bool
+        Read a stack with gantry tilt, or slices of several frames of reference; each is recorded as a warning.
     tip, axis : tuple of 3 float or None
         Needle by hand, both or none: LPS mm, and any non-zero direction from the tip towards the hub.
     needle_hint : tuple of 3 float or None
@@ -58,6 +61,8 @@ class PlanRequest:
 
     path: Path
     series: str | None = None
+    resample_tilt: bool = False
+    accept_mixed_frames: bool = False
     tip: Point | None = None
     axis: Point | None = None
     needle_hint: Point | None = None
@@ -80,13 +85,19 @@ class PlanRequest:
             raise InputError("--canal-roi chooses a label of a file; give --canal FILE too")
 
 
-def plan_scan(out: Path, request: PlanRequest, *, step: Callable[[str], None] = lambda _: None) -> Plan:
+def plan_scan(
+    out: Path,
+    request: PlanRequest,
+    *,
+    step: Callable[[str], None] = lambda _: None,
+    slices: Progress | None = None,
+) -> Plan:
     """Plan a scan and write the plan folder ``out``, whole or not at all; see `plan_into`."""
     for given in (request.canal_file, Path(request.source), Path(request.applicator)):
         if given is not None and given.exists() and out.resolve() in given.resolve().parents:
             raise InputError(f"{given} lies in the output folder, which is replaced whole; give another --out")
     with whole_folder(out, PLAN_FOLDER) as folder:
-        return plan_into(folder, request, step=step)
+        return plan_into(folder, request, step=step, slices=slices)
 
 
 def plan_into(
@@ -96,6 +107,7 @@ def plan_into(
     shown_path: Path | None = None,
     created: dt.datetime | None = None,
     step: Callable[[str], None] = lambda _: None,
+    slices: Progress | None = None,
 ) -> Plan:
     """Plan a scan and write the plan folder's files into an existing empty folder.
 
@@ -103,6 +115,10 @@ def plan_into(
     ----------
     shown_path : Path, optional
         Where the image will stand in the end, when it is planned before it is moved there.
+    step : callable
+        Called with the name of each step before it starts.
+    slices : callable, optional
+        Called with (slices read, slices in all) while the scan is read.
 
     Raises
     ------
@@ -112,7 +128,13 @@ def plan_into(
     step("tables")
     table, applicator = read_table(request.source), read_applicator(request.applicator)
     step("scan")
-    image = load_series(request.path, request.series)
+    image = load_series(
+        request.path,
+        request.series,
+        slices,
+        resample_tilt=request.resample_tilt,
+        accept_mixed_frames=request.accept_mixed_frames,
+    )
     # Absolute, so that 'view' finds it from anywhere; a name that is no UTF-8 is written with escapes.
     shown = str((shown_path or request.path).absolute()).encode("utf-8", "backslashreplace").decode("utf-8")
     image = replace(image, path=shown)

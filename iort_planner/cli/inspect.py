@@ -17,12 +17,12 @@ SCHEMA = "iort-planner/inspect/1"
 def add_subparser(subparsers: options.Subparsers) -> None:
     parser = subparsers.add_parser(
         "inspect",
-        help="list the image series under a folder, their geometry and every problem",
-        description="List the image series under a folder, their geometry and every problem. "
+        help="list the image series under a folder, file, zip or DICOMDIR, their geometry and every problem",
+        description="List the image series under a folder, file, zip archive or DICOMDIR, their geometry and every problem. "
         "Exit status: 0 one can be planned, 1 none can, 2 there is no image.",
     )
     parser.add_argument(
-        "input", type=options.path, metavar="INPUT", help="DICOM folder (searched with its subfolders) or file"
+        "input", type=options.path, metavar="INPUT", help="DICOM folder (searched with its subfolders), file, zip or DICOMDIR"
     )
     options.add_output_options(parser)
     parser.set_defaults(func=run)
@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from iort_planner import INTENDED_USE
     from iort_planner.imaging.series import survey_path
 
-    survey = survey_path(args.input)
+    with options.slices(quiet=args.quiet) as slices:
+        survey = survey_path(args.input, slices)
     if args.json:
         document = {
             "schema": SCHEMA,

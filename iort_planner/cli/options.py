@@ -81,6 +81,24 @@ def warn(line: str) -> None:
 
 
 @contextlib.contextmanager
+def slices(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar of slices read, on stderr and with the remaining time; shown only where reading takes a while."""
+    if quiet or sys.stderr is None:
+        yield lambda _done, _all: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(file=sys.stderr, leave=False, disable=None, delay=0.5, unit="slice", desc="reading", position=1) as bar:
+
+        def read(done: int, total: int) -> None:
+            if bar.total != total or done < bar.n:  # the next series
+                bar.reset(total)
+            bar.update(done - bar.n)
+
+        yield read
+
+
+@contextlib.contextmanager
 def progress(steps: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
     """A progress bar on stderr, gone at the end; call it with the name of each step before it starts."""
     if quiet or sys.stderr is None:

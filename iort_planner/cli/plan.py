@@ -40,11 +40,21 @@ def add_subparser(subparsers: options.Subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("input", type=options.path, metavar="INPUT", help="folder with the DICOM series")
+    parser.add_argument("input", type=options.path, metavar="INPUT", help="folder, file, zip archive or DICOMDIR with the scan")
     parser.add_argument(
         "--out", type=options.path, required=True, metavar="DIR", help="plan folder to write; replaced whole"
     )
-    parser.add_argument("--series", metavar="UID", help="which series, where the folder holds several")
+    parser.add_argument("--series", metavar="UID", help="which series, where there are several")
+    parser.add_argument(
+        "--resample-tilt",
+        action="store_true",
+        help="make a stack with gantry tilt straight instead of refusing it; the plan warns of it",
+    )
+    parser.add_argument(
+        "--accept-mixed-frames",
+        action="store_true",
+        help="take slices that name different frames of reference as one scan; the plan warns of it",
+    )
     add_plan_options(parser)
     options.add_output_options(parser)
     parser.set_defaults(func=run)
@@ -108,6 +118,8 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
     return PlanRequest(
         path=path,
         series=series,
+        resample_tilt=args.resample_tilt,
+        accept_mixed_frames=args.accept_mixed_frames,
         tip=None if args.tip is None else tuple(args.tip),
         axis=None if args.axis is None else tuple(args.axis),
         needle_hint=None if args.needle_hint is None else tuple(args.needle_hint),
@@ -124,8 +136,8 @@ def run(args: argparse.Namespace) -> int:
     from iort_planner.workflow import plan_scan
 
     request = request_from(args, args.input, args.series)
-    with options.progress(PLAN_STEPS, quiet=args.quiet) as step:
-        plan = plan_scan(args.out, request, step=step)
+    with options.progress(PLAN_STEPS, quiet=args.quiet) as step, options.slices(quiet=args.quiet) as slices:
+        plan = plan_scan(args.out, request, step=step, slices=slices)
     from iort_planner.cli.summary import print_plan
 
     return print_plan(plan, args.out, as_json=args.json)

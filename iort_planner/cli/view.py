@@ -74,11 +74,11 @@ def _check_target(path: Path) -> None:
 
 def _load_image(plan: Plan, plan_dir: Path, given: Path | None) -> Volume:
     """Load the image a plan names, and make sure by its hash that it is that one."""
-    from iort_planner.imaging.series import load_series
+    from iort_planner.imaging.series import load_again
 
     path = _find_image(plan, plan_dir) if given is None else given
     try:
-        volume = load_series(path, plan.image.series_uid or None).volume
+        volume = load_again(path, plan.image.series_uid or None, {check.id for check in plan.checks}).volume
     except ImageError as error:
         raise PlanError(
             f"the image of the plan could not be read: {error} (or give another place with --image)"

@@ -36,6 +36,8 @@ _KINDS = {
 # Problems that make the plan fail its checks but do not keep the image from being placed.
 _LOADABLE_FAILURES = frozenset({"scan-coarse"})
 _NO_GEOMETRY = frozenset({"not-supported", "localizer"})
+# Warnings of what was read on request; whoever reads the same image again must ask for the same.
+TILT_RESAMPLED, FRAMES_MIXED = "stack-tilt-resampled", "frame-of-reference-mixed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +166,7 @@ def _as_requested(stack: Stack, on_request: OnRequest) -> tuple[Stack, list[Prob
     """The stack and its problems, with what was asked for turned into warnings; a tilt nobody asked for is dropped."""
     problems = []
     for problem in stack.problems:
-        if problem.id == "frame-of-reference-mixed" and on_request.accept_mixed_frames:
+        if problem.id == FRAMES_MIXED and on_request.accept_mixed_frames:
             text = f"slices of several frames of reference were taken as one scan, as asked for: {problem.message}"
             problems.append(Problem(id=problem.id, status="warn", message=text))
         elif problem.id == "tilted-stack" and on_request.resample_tilt and stack.tilt is not None:
@@ -172,7 +174,7 @@ def _as_requested(stack: Stack, on_request: OnRequest) -> tuple[Stack, list[Prob
                 f"the slices are stacked askew by {stack.tilt.angle_deg:.2f} degrees; each was moved within its plane to make "
                 "the stack straight, as asked for: edges are softer by up to a pixel"
             )
-            problems.append(Problem(id="stack-tilt-resampled", status="warn", message=text))
+            problems.append(Problem(id=TILT_RESAMPLED, status="warn", message=text))
         else:
             problems.append(problem)
     if not on_request.resample_tilt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from iort_planner.errors import GeometryError, ImageError
-from iort_planner.imaging.candidates import Candidate, OnRequest, make_candidate
+from iort_planner.imaging.candidates import FRAMES_MIXED, TILT_RESAMPLED, Candidate, OnRequest, make_candidate
 from iort_planner.imaging.geometry_checks import Problem
 from iort_planner.imaging.hu import HuAnswer, hu_from_content, padding_above_air
 from iort_planner.imaging.pixels import Progress, decode_slices
@@ -154,6 +154,16 @@ def load_series(
             uid = chosen.first.series_uid or "without UID"
             raise kind(f"series {uid} in {path} cannot be placed: {obstacle.message}")
         return _load(chosen, path, progress)
+
+
+def load_again(path: Path, series_uid: str | None, check_ids: Collection[str]) -> ScanImage:
+    """`load_series` as a plan with these checks read it: what was read on request is asked for again."""
+    return load_series(
+        path,
+        series_uid,
+        resample_tilt=TILT_RESAMPLED in check_ids,
+        accept_mixed_frames=FRAMES_MIXED in check_ids,
+    )
 
 
 def inspect_path(path: Path, progress: Progress | None = None) -> list[SeriesReport]:
