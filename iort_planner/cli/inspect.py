@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import textwrap
 from typing import TYPE_CHECKING, Any
 
+from iort_planner import INTENDED_USE
 from iort_planner.cli import options
 
 if TYPE_CHECKING:
-    from iort_planner.imaging.series import SeriesReport
+    from pathlib import Path
+
+    from iort_planner.imaging.series import SeriesReport, Survey
 
 SCHEMA = "iort-planner/inspect/1"
+WIDTH, LABEL_WIDTH = 110, 15
+OBLIQUE_DEG = 0.05  # below, the axes are the patient's to what anybody could see
+_LYING = {"S": "supine", "P": "prone", "DR": "right side down", "DL": "left side down"}
 
 
 def add_subparser(subparsers: options.Subparsers) -> None:
@@ -22,14 +30,16 @@ def add_subparser(subparsers: options.Subparsers) -> None:
         "Exit status: 0 one can be planned, 1 none can, 2 there is no image.",
     )
     parser.add_argument(
-        "input", type=options.path, metavar="INPUT", help="DICOM folder (searched with its subfolders), file, zip or DICOMDIR"
+        "input",
+        type=options.path,
+        metavar="INPUT",
+        help="DICOM folder (searched with its subfolders), file, zip or DICOMDIR",
     )
     options.add_output_options(parser)
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from iort_planner import INTENDED_USE
     from iort_planner.imaging.series import survey_path
 
     with options.slices(quiet=args.quiet) as slices:
@@ -42,11 +52,7 @@ def run(args: argparse.Namespace) -> int:
         }
         options.emit(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
-        lines = [line for report in survey.series for line in _for_people(report)]
-        ignored = ", ".join(f"{count} x {_plain(what)}" for what, count in survey.ignored)
-        if ignored:
-            lines += [f"Not image series: {ignored}"]
-        options.emit("\n".join([*lines, INTENDED_USE]) + "\n")
+        options.emit("\n".join(_for_people(survey, args.input)) + "\n")
     return 0 if any(report.plannable for report in survey.series) else 1
 
 
@@ -60,6 +66,8 @@ def _as_json(report: SeriesReport) -> dict[str, Any]:
         "hu_calibrated": report.hu_calibrated,
         "plannable": report.plannable,
         "problems": [{"id": p.id, "status": p.status, "message": p.message} for p in report.problems],
+        "axes": report.axes,
+        "obliquity_deg": report.obliquity_deg,
         "description": report.description,
         "patient_position": report.patient_position,
         "acquired_at": report.acquired_at,
@@ -67,23 +75,63 @@ def _as_json(report: SeriesReport) -> dict[str, Any]:
     }
 
 
-def _for_people(report: SeriesReport) -> list[str]:
-    size = " x ".join(map(str, report.size_voxels)) if report.size_voxels else "not known"
+def _for_people(survey: Survey, path: Path) -> list[str]:
+    """The series, those that can be planned first, and what else lies there."""
+    reports = sorted(survey.series, key=lambda report: not report.plannable)
+    plannable = sum(report.plannable for report in reports)
+    count = f"{len(reports)} image series" + (f", {plannable} can be planned" if plannable else ", none can be planned")
+    lines = [f"{_plain(str(path))}: {count}", ""]
+    for number, report in enumerate(reports, 1):
+        lines += _series(number, report, path, alone=plannable == 1)
+    ignored = ", ".join(f"{count} x {_plain(what)}" for what, count in survey.ignored)
+    if ignored:
+        lines += [*_wrapped("", f"not image series: {ignored}", indent=2), ""]
+    return [*lines, INTENDED_USE]
+
+
+def _series(number: int, report: SeriesReport, path: Path, *, alone: bool) -> list[str]:
+    size = " x ".join(map(str, report.size_voxels)) + " voxels" if report.size_voxels else "not known"
     spacing = " x ".join(f"{v:.6g}" for v in report.spacing_mm) + " mm" if report.spacing_mm else "not known"
-    failed = sum(p.status == "fail" for p in report.problems)
     rows = [
-        ("Series", report.series_uid or "(no UID)"),
+        ("series", report.series_uid or "(no UID)"),
         ("description", report.description or "-"),
         ("image", f"{report.kind}, modality {report.modality or 'none'}, {report.file_count} file(s)"),
         ("size", size),
         ("spacing", spacing),
-        ("position", report.patient_position or "-"),
+        ("axes", _axes(report)),
+        ("position", _position(report.patient_position)),
         ("acquired", report.acquired_at or "-"),
-        ("HU", "yes" if report.hu_calibrated else "no"),
-        ("plannable", "yes" if report.plannable else f"no ({failed} reason{'s' * (failed != 1)} below)"),
-        *((p.status, f"{p.id}: {p.message}") for p in report.problems),
+        ("HU", "yes" if report.hu_calibrated else "no" if report.plannable else "not known"),
+        *((p.status.upper(), f"{p.id}: {p.message}") for p in sorted(report.problems, key=lambda p: p.status)),
     ]
-    return [f"{'' if label == 'Series' else '  '}{label}".ljust(15) + _plain(text) for label, text in rows] + [""]
+    choice = "" if alone else f" --series {report.series_uid}"
+    command = [f"  plan it      iort-planner plan {shlex.quote(_plain(str(path)))}{choice} --out PLAN"]
+    failed = [p.id for p in report.problems if p.status == "fail"]
+    verdict = "can be planned" if report.plannable else f"cannot be planned: {', '.join(dict.fromkeys(failed))}"
+    lines = [line for label, text in rows for line in _wrapped(label, text)]
+    return [f"[{number}] {verdict}", *lines, *(command if report.plannable else ()), ""]
+
+
+def _axes(report: SeriesReport) -> str:
+    """Where i, j, k run, always with letters."""
+    if report.axes is None or report.obliquity_deg is None:
+        return "not known"
+    named = ", ".join(f"{index} to {letter}" for index, letter in zip("ijk", report.axes, strict=True))
+    return named if report.obliquity_deg < OBLIQUE_DEG else f"{named}, oblique by {report.obliquity_deg:.1f} degrees"
+
+
+def _position(term: str) -> str:
+    """Patient Position in words."""
+    words = {"HF": "head first", "FF": "feet first"}.get(term[:2]), _LYING.get(term[2:])
+    return f"{term} ({words[0]}, {words[1]})" if all(words) else term or "-"
+
+
+def _wrapped(label: str, text: str, indent: int = LABEL_WIDTH) -> list[str]:
+    lines = textwrap.wrap(
+        _plain(text), WIDTH - indent, break_long_words=False, break_on_hyphens=False, max_lines=None
+    ) or [""]
+    first = f"  {label}".ljust(indent)
+    return [first + lines[0], *(" " * indent + line for line in lines[1:])]
 
 
 def _plain(text: str) -> str:

@@ -40,7 +40,9 @@ def add_subparser(subparsers: options.Subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("input", type=options.path, metavar="INPUT", help="folder, file, zip archive or DICOMDIR with the scan")
+    parser.add_argument(
+        "input", type=options.path, metavar="INPUT", help="folder, file, zip archive or DICOMDIR with the scan"
+    )
     parser.add_argument(
         "--out", type=options.path, required=True, metavar="DIR", help="plan folder to write; replaced whole"
     )

@@ -84,7 +84,8 @@ class SeriesReport:
     """One image series as `inspect` shows it.
 
     ``plannable`` means that no problem has the status ``fail``. Sizes and spacings are in the order i, j, k;
-    they are None where the files do not say them, or not with one voice.
+    they are None where the files do not say them, or not with one voice. ``axes`` are the patient directions (L, R, P, A, S,
+    I) that i, j, k run nearest to, ``obliquity_deg`` how far the worst of them is off.
     """
 
     series_uid: str
@@ -95,6 +96,8 @@ class SeriesReport:
     hu_calibrated: bool
     plannable: bool
     problems: tuple[Problem, ...]
+    axes: tuple[str, str, str] | None
+    obliquity_deg: float | None
     description: str
     patient_position: str
     acquired_at: str | None
@@ -321,6 +324,8 @@ def _report(candidate: Candidate, progress: Progress | None) -> SeriesReport:
         hu_calibrated=hu.calibrated,
         plannable=all(p.status != "fail" for p in problems),
         problems=problems,
+        axes=grid.axis_letters if grid is not None else None,
+        obliquity_deg=round(grid.obliquity_deg, 3) if grid is not None else None,
         description=first.description,
         patient_position=first.patient_position,
         acquired_at=candidate.acquired_at,

@@ -18,6 +18,7 @@ from iort_planner.errors import GeometryError
 from iort_planner.units import FloatArray
 
 VoxelArray = npt.NDArray[Any]
+_LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))  # growing and falling x, y, z of LPS
 _ORTHONORMAL_TOLERANCE = 1e-4  # DICOM prints cosines with 6 significant digits
 
 
@@ -66,6 +67,19 @@ class ImageGrid:
         """Shape of a voxel array on this grid, (nk, nj, ni)."""
         i, j, k = self.size_voxels
         return (k, j, i)
+
+    @property
+    def axis_letters(self) -> tuple[str, str, str]:
+        """The patient direction (L, R, P, A, S, I) that each index axis runs nearest to."""
+        nearest = np.argmax(np.abs(self.direction), axis=0)
+        i, j, k = (_LETTERS[n][int(self.direction[n, axis] < 0)] for axis, n in enumerate(nearest))
+        return (i, j, k)
+
+    @property
+    def obliquity_deg(self) -> float:
+        """Largest angle between an index axis and the patient axis it is nearest to, degrees."""
+        nearest = np.clip(np.max(np.abs(self.direction), axis=0), 0.0, 1.0)
+        return float(np.degrees(np.arccos(np.min(nearest))))
 
     def index_to_lps(self, index: npt.ArrayLike) -> FloatArray:
         """Patient coordinates of (fractional) indices; ``index`` (..., 3) as i, j, k -> (..., 3) mm."""

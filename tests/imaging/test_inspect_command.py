@@ -15,7 +15,7 @@ from iort_planner import INTENDED_USE
 from iort_planner.cli import inspect as command
 from iort_planner.errors import ImageError
 
-from .dicom_factory import ROOT, Scan, write_scan
+from .dicom_factory import OBLIQUE, ROOT, Scan, write_scan
 
 
 def inspect(*arguments: str) -> int:
@@ -71,10 +71,27 @@ def test_the_report_for_people_is_aligned_and_ends_with_the_intended_use(
         "made for tests",
     ):
         assert part in text
-    columns = {len(line) - len(line[15:].lstrip()) for line in lines[:10]}
+    assert lines[0] == f"{tmp_path}: 1 image series, 1 can be planned"
+    assert lines[2] == "[1] can be planned"
+    columns = {len(line) - len(line[15:].lstrip()) for line in lines[3:14]}
     assert columns == {15}
+    assert "axes         i to L, j to P, k to S" in text
+    assert "HFS (head first, supine)" in text
+    assert f"iort-planner plan {tmp_path} --out PLAN" in text
     assert lines[-1] == INTENDED_USE
     assert "Secret" not in text
+
+
+def test_what_can_be_planned_comes_first_and_failures_before_warnings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scan(tmp_path / "a", Scan(series_uid=f"{ROOT}.1", spacing_mm=(0.5, 0.8, 4.0), frame_uid=""))
+    write_scan(tmp_path / "b", Scan(series_uid=f"{ROOT}.2", axes=OBLIQUE))
+    assert inspect(str(tmp_path)) == 0
+    text = capsys.readouterr().out
+    assert text.index(f"{ROOT}.2\n") < text.index(f"{ROOT}.1\n")
+    assert "oblique by" in text
+    assert text.index("FAIL         scan-coarse") < text.index("WARN         frame-of-reference-unknown")
 
 
 def test_text_from_a_file_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
