@@ -105,11 +105,11 @@ def test_a_label_is_chosen_by_its_number(tmp_path: Path) -> None:
     labels[ball(grid, CENTRE, 4.0) == 1] = 79
     path = save(tmp_path / "a.nii.gz", labels, grid)
     assert np.array_equal(read_label_map(path, grid, "79").mask, labels == 79)
-    with pytest.raises(ImageError, match=r"2 labels \(3, 79\); choose one with --canal-roi"):
+    with pytest.raises(ImageError, match=r"2 structures, without names \(3, 79\); choose one with --canal-roi"):
         read_label_map(path, grid)
-    with pytest.raises(ImageError, match=r"no label 4 in .*it holds 3, 79"):
+    with pytest.raises(ImageError, match=r"no structure '4' in .*it holds 3, 79"):
         read_label_map(path, grid, "4")
-    with pytest.raises(ImageError, match=r"are numbers \(3, 79\), not 'canal'"):
+    with pytest.raises(ImageError, match=r"no structure 'canal' in .*it holds 3, 79"):
         read_label_map(path, grid, "canal")
 
 
@@ -135,7 +135,7 @@ def test_outside_and_partly_outside(tmp_path: Path) -> None:
     half = grid.crop((0, 0, 12), grid.size_voxels)
     found = read_label_map(save(tmp_path / "half.nii.gz", labels, grid), half)
     assert np.array_equal(found.mask, labels[12:] == 1)
-    assert any("% of the label's voxels lie outside" in note for note in found.notes)
+    assert any("% of its voxels lie outside" in note for note in found.notes)
 
 
 def test_files_that_are_no_label_map(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_files_that_are_no_label_map(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="is MetaImage, which is not supported"):
         read_label_map(save(tmp_path / "a.mha", ball(grid, CENTRE, 6.0), grid), grid)
     (tmp_path / "text.nii.gz").write_text("hello")
-    with pytest.raises(ImageError, match="is no label map"):
+    with pytest.raises(ImageError, match="is no structure file"):
         read_label_map(tmp_path / "text.nii.gz", grid)
     (tmp_path / "other.nii.gz").write_bytes(gzip.compress(b"hello" * 100))
     with pytest.raises(ImageError, match="gzip file without NIfTI"):
@@ -169,11 +169,9 @@ def test_a_cut_off_file_is_never_read_as_far_as_it_goes(tmp_path: Path, kind: st
         read_label_map(path, grid)
 
 
-def test_dicom_structures_are_refused_by_name(tmp_path: Path) -> None:
-    data = slice_dataset(Scan(), 0)
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.481.3"  # type: ignore[assignment]  # pydicom converts
-    data.save_as(tmp_path / "rt.dcm", enforce_file_format=True)
-    with pytest.raises(ImageError, match=r"RT Structure Set Storage\), which is not supported yet"):
+def test_an_image_is_no_structure(tmp_path: Path) -> None:
+    slice_dataset(Scan(), 0).save_as(tmp_path / "rt.dcm", enforce_file_format=True)
+    with pytest.raises(ImageError, match=r"CT Image Storage\) without structures"):
         read_label_map(tmp_path / "rt.dcm", image_grid())
 
 
