@@ -59,7 +59,7 @@ def phantom(scan: Scan) -> Array:
     for index, height in MARKERS:
         squared = np.sum((places - scan.point(*index)) ** 2, axis=-1)
         values += height * np.exp(-squared / (2 * SIGMA_MM**2))
-    values[:, :3, 5:] += 900.0  # a slab on one side: enough soft tissue for HU, and nothing symmetric
+    values[:, :3, 5:] += 1040.0  # a slab of muscle on one side: HU's content, and nothing symmetric
     return values
 
 
