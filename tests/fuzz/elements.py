@@ -1,0 +1,212 @@
+"""A small reader of DICOM element positions, for cutting and changing bytes on purpose; it shares no code with the package."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+
+UNDEFINED = 0xFFFFFFFF
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+PIXEL_DATA, TRANSFER_SYNTAX, META_LENGTH = 0x7FE00010, 0x00020010, 0x00020000
+IMPLICIT, EXPLICIT, BIG, DEFLATED = (
+    b"1.2.840.10008.1.2",
+    b"1.2.840.10008.1.2.1",
+    b"1.2.840.10008.1.2.2",
+    b"1.2.840.10008.1.2.1.99",
+)
+_LONG_FORM = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Element:
+    """Where one element, item or delimiter stands; ``parents`` are the places of enclosing defined lengths."""
+
+    tag: int
+    vr: bytes
+    at: int
+    length_at: int
+    length_size: int
+    value_at: int
+    length: int
+    end: int
+    depth: int
+    parents: tuple[tuple[int, int], ...]
+    meta: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """All elements of a file in order, and how its data set is written."""
+
+    elements: tuple[Element, ...]
+    implicit: bool
+    big: bool
+    body_at: int
+    syntax: bytes
+
+
+class BrokenError(Exception):
+    """The bytes are no longer what this reader can follow: only byte-level mutations are left."""
+
+
+@lru_cache(maxsize=256)
+def layout(data: bytes) -> Layout:
+    """Positions in a whole DICOM file; `BrokenError` if it cannot be followed to its end."""
+    if data[128:132] != b"DICM":
+        raise BrokenError("no DICM")
+    elements: list[Element] = []
+    at, syntax = 132, b""
+    while at + 8 <= len(data) and data[at : at + 2] == b"\x02\x00":
+        at = _one(data, at, len(data), elements, depth=0, parents=(), implicit=False, big=False, meta=True)
+        if elements[-1].tag == TRANSFER_SYNTAX:
+            syntax = data[elements[-1].value_at : elements[-1].end].rstrip(b"\0 ")
+    implicit, big = syntax == IMPLICIT, syntax == BIG
+    if syntax != DEFLATED:
+        end = _all(data, at, len(data), elements, depth=0, parents=(), implicit=implicit, big=big)
+        if end != len(data):
+            raise BrokenError("stopped early")
+    return Layout(elements=tuple(elements), implicit=implicit, big=big, body_at=at, syntax=syntax)
+
+
+def _all(
+    data: bytes,
+    at: int,
+    end: int,
+    found: list[Element],
+    *,
+    depth: int,
+    parents: tuple[tuple[int, int], ...],
+    implicit: bool,
+    big: bool,
+) -> int:
+    if depth > 40:
+        raise BrokenError("deep")
+    while at < end:
+        at = _one(data, at, end, found, depth=depth, parents=parents, implicit=implicit, big=big)
+        if found[-1].tag in (ITEM_END, SEQUENCE_END) and found[-1].depth == depth:
+            return at
+    return at
+
+
+def _one(
+    data: bytes,
+    at: int,
+    end: int,
+    found: list[Element],
+    *,
+    depth: int,
+    parents: tuple[tuple[int, int], ...],
+    implicit: bool,
+    big: bool,
+    meta: bool = False,
+) -> int:
+    """Read one element with all that it holds; its end."""
+    order = ">" if big else "<"
+    if at + 8 > end:
+        raise BrokenError("cut")
+    group, number = struct.unpack_from(order + "HH", data, at)
+    tag = group << 16 | number
+    vr = b""
+    if implicit or group == 0xFFFE:
+        length_at, length_size = at + 4, 4
+    else:
+        vr = data[at + 4 : at + 6]
+        length_at, length_size = (at + 8, 4) if vr in _LONG_FORM else (at + 6, 2)
+    value_at = length_at + length_size
+    if value_at > end:
+        raise BrokenError("cut")
+    (length,) = struct.unpack_from(order + ("L" if length_size == 4 else "H"), data, length_at)
+    stop = end if length == UNDEFINED else value_at + length
+    if stop > end:
+        raise BrokenError("too long")
+    place = len(found)
+    found.append(
+        Element(
+            tag=tag,
+            vr=vr,
+            at=at,
+            length_at=length_at,
+            length_size=length_size,
+            value_at=value_at,
+            length=length,
+            end=stop,
+            depth=depth,
+            parents=parents,
+            meta=meta,
+        )
+    )
+    inner = parents if length == UNDEFINED else (*parents, (length_at, length_size))
+    holds = vr == b"SQ" or tag == ITEM or length == UNDEFINED or (implicit and _is_sequence(tag))
+    if not holds or (tag == ITEM and _in_pixels(found, place)):
+        return stop
+    closing = _all(data, value_at, stop, found, depth=depth + 1, parents=inner, implicit=implicit, big=big)
+    old = found[place]
+    found[place] = Element(**{**{name: getattr(old, name) for name in old.__slots__}, "end": closing})
+    return closing
+
+
+def _in_pixels(found: list[Element], place: int) -> bool:
+    """Whether the item at ``place`` is a fragment of pixel data."""
+    depth = found[place].depth
+    for element in reversed(found[:place]):
+        if element.depth == depth - 1:
+            return element.tag == PIXEL_DATA
+    return False
+
+
+@lru_cache(maxsize=4096)
+def _is_sequence(tag: int) -> bool:
+    from pydicom.datadict import dictionary_VR
+
+    try:
+        return dictionary_VR(tag) == "SQ"
+    except KeyError:
+        return False
+
+
+def put(data: bytes, element: Element, value: bytes, *, big: bool, repair: bool = True) -> bytes:
+    """``data`` with another value; with ``repair`` its length and those of all that encloses it fit again."""
+    result = bytearray(data)
+    result[element.value_at : element.end] = value
+    if repair:
+        _write_length(result, element.length_at, element.length_size, len(value), big)
+        grow(result, element.parents, len(value) - (element.end - element.value_at), big=big)
+    return bytes(result)
+
+
+def grow(data: bytearray, parents: tuple[tuple[int, int], ...], by: int, *, big: bool) -> None:
+    """Add to the lengths of what encloses a changed place."""
+    order = "big" if big else "little"
+    for at, size in parents:
+        old = int.from_bytes(data[at : at + size], order)  # type: ignore[arg-type]  # one of the two words
+        _write_length(data, at, size, old + by, big)
+
+
+def _write_length(data: bytearray, at: int, size: int, length: int, big: bool) -> None:
+    data[at : at + size] = (length % (1 << 8 * size)).to_bytes(size, "big" if big else "little")
+
+
+def set_length(data: bytes, element: Element, length: int, *, big: bool) -> bytes:
+    """``data`` with a length field that says ``length`` (cut to its size), nothing else changed."""
+    result = bytearray(data)
+    _write_length(result, element.length_at, element.length_size, length, big and not element.meta)
+    return bytes(result)
+
+
+def make(tag: int, vr: bytes, value: bytes, *, implicit: bool, big: bool, length: int | None = None) -> bytes:
+    """One element's bytes; ``length`` may lie."""
+    order = ">" if big else "<"
+    length = len(value) if length is None else length
+    head = struct.pack(order + "HH", tag >> 16, tag & 0xFFFF)
+    if implicit or tag >> 16 == 0xFFFE:
+        return head + struct.pack(order + "L", length % (1 << 32)) + value
+    if vr in _LONG_FORM:
+        return head + vr + b"\0\0" + struct.pack(order + "L", length % (1 << 32)) + value
+    return head + vr + struct.pack(order + "H", length % (1 << 16)) + value
+
+
+def insert(data: bytes, new: bytes, tag: int, where: Layout) -> bytes:
+    """``data`` with an element put in among the outermost ones, in order of tags."""
+    at = next((e.at for e in where.elements if e.depth == 0 and not e.meta and e.tag > tag), len(data))
+    return data[:at] + new + data[at:]
