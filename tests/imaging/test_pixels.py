@@ -12,7 +12,6 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from iort_planner.errors import ImageError
-from iort_planner.imaging.hu import hu_from_content, hu_from_header
 from iort_planner.imaging.pixels import (
     EXPLICIT_LITTLE,
     PixelLayout,
@@ -23,7 +22,7 @@ from iort_planner.imaging.pixels import (
 from iort_planner.imaging.series import load_series
 from iort_planner.imaging.sources import FileSource
 
-from .dicom_factory import CT, Scan, ds, store, write_scan
+from .dicom_factory import Scan, ds, store, write_scan
 
 
 def of(file: Path) -> FileSource:
@@ -164,48 +163,6 @@ def test_other_uncompressed_codings(tmp_path: Path, syntax: UID) -> None:
 
     scan = write_scan(tmp_path, edit=edit)
     assert np.array_equal(load_series(tmp_path).volume.values, scan.hu())
-
-
-# --- HU or not ---
-
-
-@pytest.mark.parametrize(
-    ("sop_class", "modality", "rescale", "calibrated"),
-    [
-        (CT, "CT", Rescale(type="HU", stated=True), True),
-        (CT, "CT", Rescale(type="", stated=True), True),
-        (CT, "CT", Rescale(type="US", stated=True), False),
-        (CT, "CT", Rescale(type="HU_MOD", stated=True), False),
-        (CT, "CT", Rescale(stated=False), False),
-        (CT, "XA", Rescale(type="HU", stated=True), False),
-        ("1.2.840.10008.5.1.4.1.1.13.1.1", "XA", Rescale(type="HU", stated=True), False),
-    ],
-)
-def test_what_the_header_says_of_hu(sop_class: str, modality: str, rescale: Rescale, calibrated: bool) -> None:
-    answer = hu_from_header(sop_class, modality, [rescale, rescale])
-    assert answer.calibrated == calibrated
-    assert bool(answer.reason) != calibrated
-
-
-def test_values_that_cannot_be_hu_are_not_taken_for_hu() -> None:
-    hu = Scan().hu()
-    assert hu_from_content(hu.astype(np.int16)).calibrated
-    for wrong in (hu + 1000, hu / 4, hu - 1000, np.clip(hu, -500, None), np.zeros_like(hu), np.full_like(hu, -1000)):
-        answer = hu_from_content(wrong.astype(np.float32))
-        assert not answer.calibrated
-        assert answer.reason
-
-
-def test_a_c_arm_export_labelled_ct_is_not_hu(tmp_path: Path) -> None:
-    def edit(k: int, data: FileDataset) -> None:
-        data.RescaleType, data.RescaleIntercept = "US", "0"
-
-    write_scan(tmp_path, edit=edit)
-    image = load_series(tmp_path)
-    assert not image.volume.hu_calibrated
-    (problem,) = image.problems
-    assert (problem.id, problem.status) == ("hu-not-calibrated", "warn")
-    assert "Rescale Type is US" in problem.message
 
 
 @pytest.mark.parametrize(("padding_hu", "warned"), [(-2000, False), (-3024, False), (1500, True)])
