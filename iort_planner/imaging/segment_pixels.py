@@ -125,6 +125,13 @@ def _unpacked(data: bytes, size: int) -> bytes | None:
 
 
 def pixel_source(file: DicomFile, layout: FrameLayout) -> _Native | _RunLength:
+    """What hands out the stored values of a frame.
+
+    Raises
+    ------
+    ImageError
+        If the pixels are fewer than the layout says, damaged, or compressed in another way than by RLE.
+    """
     syntax = file.transfer_syntax_uid
     if syntax in NATIVE_SYNTAXES:
         return _Native(file, layout)
@@ -134,6 +141,7 @@ def pixel_source(file: DicomFile, layout: FrameLayout) -> _Native | _RunLength:
 
 
 def segment_pixels(stored: npt.NDArray[np.generic], layout: FrameLayout, segment: int) -> npt.NDArray[np.bool_]:
+    """Which pixels of a frame belong to a segment, from stored values; shape (rows, columns)."""
     if layout.kind == "LABELMAP":
         inside = stored == segment
     elif layout.kind == "FRACTIONAL":

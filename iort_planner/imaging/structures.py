@@ -26,6 +26,9 @@ from iort_planner.imaging.rois import choose_roi
 from iort_planner.imaging.volume import ImageGrid
 from iort_planner.units import FloatArray
 
+# Contours along the image's outer faces are not outside it; two decimals round by less. Our own choice.
+_FACE_SLACK_MM = 0.01
+
 StructureKind: TypeAlias = Literal["rtstruct", "seg", "label-map"]
 
 _KIND_BY_SOP_CLASS: dict[str, StructureKind] = {
@@ -212,7 +215,7 @@ def _from_contours(
     planes = sort_contours(contours, grid, what)
     mask, gaps = contour_mask(planes, grid, what)
     points = np.concatenate(contours)
-    inside = float(np.mean(grid.contains(points)))
+    inside = _share_inside(points, grid)
     if not mask.any():
         if inside > 0:
             raise ImageError(f"{what} is so small that no voxel centre lies inside it; draw it larger")
@@ -232,6 +235,14 @@ def _from_contours(
         frame_verified=verified,
         notes=tuple(notes),
     )
+
+
+def _share_inside(points: FloatArray, grid: ImageGrid) -> float:
+    """Share of points in the image; one that lies on an outer face is in it, whatever rounding says."""
+    index = grid.lps_to_index(points)
+    slack = _FACE_SLACK_MM / grid.spacing_mm
+    last = np.array(grid.size_voxels) - 0.5
+    return float(np.mean(np.all((index >= -0.5 - slack) & (index <= last + slack), axis=-1)))
 
 
 def _frame_verified(frame_uid: str, image_frames: frozenset[str], path: Path) -> bool:
