@@ -33,7 +33,7 @@ MAX_FRAMES = 100_000  # our own choice: 100 segments on 1000 slices
 _POSITION_TOLERANCE_MM = 0.02
 
 _ROWS, _COLUMNS, _FRAMES, _ALLOCATED = 0x00280010, 0x00280011, 0x00280008, 0x00280100
-_SAMPLES, _FRAME_UID = 0x00280002, 0x00200052
+_SAMPLES, _PADDING, _FRAME_UID = 0x00280002, 0x00280120, 0x00200052
 _TYPE, _SEGMENTS, _NUMBER, _LABEL, _LARGEST = 0x00620001, 0x00620002, 0x00620004, 0x00620005, 0x0062000E
 _SHARED, _PER_FRAME = 0x52009229, 0x52009230
 _POSITION_SEQ, _POSITION = 0x00209113, 0x00200032
@@ -73,6 +73,10 @@ def read_segments(file: DicomFile) -> Segments:
         rois.append(Roi(number, file.name(item, _LABEL)))
     if len({r.number for r in rois}) < len(rois):
         raise file.damaged("two segments have the same Segment Number (0062,0004)")
+    if file.sop_class_uid == LABEL_MAP_SEGMENTATION_STORAGE:
+        # PS3.3 C.8.20.2: what stands for no segment is the padding value, and may be described as one.
+        background = file.unsigned(file.root, _PADDING) or 0
+        rois = [r for r in rois if r.number != background]
     return Segments(rois=tuple(rois), frame_uid=file.text(file.root, _FRAME_UID))
 
 

@@ -101,10 +101,11 @@ def mask_contours(mask: Mask, scan: Scan, axis: str = "k") -> list[Contour]:
     return found
 
 
-def ring(centre: Sequence[float], radius: float, u: Sequence[float], v: Sequence[float], count: int = 200) -> Array:
+def ring(centre: npt.ArrayLike, radius: float, u: npt.ArrayLike, v: npt.ArrayLike, count: int = 200) -> Array:
     """Points of a circle in the plane of two unit vectors."""
     angle = np.arange(count)[:, None] * (2 * np.pi / count)
-    return np.array(centre) + radius * (np.cos(angle) * np.array(u) + np.sin(angle) * np.array(v))
+    circle: Array = np.asarray(centre) + radius * (np.cos(angle) * np.asarray(u) + np.sin(angle) * np.asarray(v))
+    return circle
 
 
 @dataclass(frozen=True, kw_only=True)
