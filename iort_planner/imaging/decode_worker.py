@@ -174,29 +174,26 @@ def decode_rle(data: bytes, job: Job) -> bytes:
     return bytes(words)
 
 
-def _unpack(packed: bytes, count: int) -> bytes:
+def _unpack(packed: bytes, count: int) -> bytearray:
     """PackBits (DICOM PS3.5 G.3.2) of exactly ``count`` bytes; only padding may follow."""
-    out: list[bytes] = []
-    made = position = 0
+    out = bytearray()
+    position = 0
     try:
-        while made < count:
+        while len(out) < count:
             control = packed[position]
             if control < 128:
-                run = packed[position + 1 : position + 2 + control]
+                out += packed[position + 1 : position + 2 + control]
                 position += 2 + control
             elif control > 128:
-                run = packed[position + 1 : position + 2] * (257 - control)
+                out += packed[position + 1 : position + 2] * (257 - control)
                 position += 2
             else:  # no operation
-                run = b""
                 position += 1
-            out.append(run)
-            made += len(run)
     except IndexError:
         pass
-    if made != count or position > len(packed):
-        raise _Refused(f"an RLE segment of {made} pixels where the header says {count}")
-    return b"".join(out)
+    if len(out) != count or position > len(packed):
+        raise _Refused(f"an RLE segment of {len(out)} pixels where the header says {count}")
+    return out
 
 
 def _decode_gdcm(gdcm: Any, syntax: str, data: bytes, job: Job) -> bytes:
@@ -213,15 +210,24 @@ def _decode_gdcm(gdcm: Any, syntax: str, data: bytes, job: Job) -> bytes:
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
     element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
+    sign = job.signed if stream.signed is None else stream.signed
+    if syntax in _START_OF_FRAME:
+        image = gdcm.Image()
+        image.SetDataElement(element)
+        image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+    else:  # the codec itself, because an Image would start a thread a processor, each with an address space of its own
+        image = gdcm.JPEG2000Codec()
+        image.SetNumberOfThreadsForDecompression(1)
     image.SetNumberOfDimensions(2)
     image.SetDimensions((job.columns, job.rows, 1))
-    image.SetDataElement(element)
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2))
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
-    sign = job.signed if stream.signed is None else stream.signed
     image.SetPixelFormat(gdcm.PixelFormat(1, width * 8, stream.precision, stream.precision - 1, int(sign)))
-    text = image.GetBuffer()  # bytes in the clothes of a str; None when the decoder gave up
+    # gdcm hands bytes over as a str with surrogates.
+    if syntax in _START_OF_FRAME:
+        text = image.GetBuffer()
+    else:
+        decoded = gdcm.DataElement()
+        text = decoded.GetByteValue().GetBuffer() if image.Decode(element, decoded) else None
     if text is None:
         raise _Refused("the stream is damaged or cut off")
     words: bytes = text.encode("utf-8", "surrogateescape")
