@@ -71,7 +71,7 @@ def test_another_orientation_than_the_image(tmp_path: Path) -> None:
         axes=SAGITTAL,
         size=(50, 48, 40),
         spacing_mm=(0.4, 0.45, 0.5),
-        origin_mm=tuple(centre + np.array([-9.7, -9.9, 10.8])),
+        origin_mm=tuple(centre + np.array([9.7, -9.9, 10.8])),
     )
 
     def ball(scan: Scan, radius: float) -> Mask:
