@@ -18,6 +18,7 @@ from iort_planner.geometry.canal_surface import canal_from_mask, canal_mask
 from iort_planner.geometry.needle import Needle, locate_needle, manual_needle
 from iort_planner.imaging.series import ScanImage, load_series
 from iort_planner.output import PLAN_FOLDER, whole_folder
+from iort_planner.planning.checks import CanalFile
 from iort_planner.planning.make import make_plan
 from iort_planner.planning.prescription import Prescription
 from iort_planner.report.folder import write_plan_folder
@@ -52,7 +53,7 @@ class PlanRequest:
     needle_hint : tuple of 3 float or None
         A point near the needle for the automatic search, LPS mm.
     canal_file, canal_roi
-        Label map and the label in it.
+        RTSTRUCT, DICOM SEG, NIfTI or NRRD label map, and the structure in it, by name or number.
     canal_points : tuple of points
         Points of the canal's wall by hand, LPS mm.
     source, applicator : str
@@ -141,7 +142,7 @@ def plan_into(
     step("needle")
     needle = _needle(request, image.volume, applicator)
     step("canal")
-    canal, mask, file, frame_verified = _canal(request, image, needle)
+    canal, mask, file = _canal(request, image, needle)
     step("dose and checks")
     plan = make_plan(
         image=image,
@@ -152,7 +153,6 @@ def plan_into(
         prescription=request.prescription,
         canal_file=file,
         canal_mask=mask,
-        frame_verified=frame_verified,
         created=created,
     )
     grid = dose_grid([needle.source_lps_mm], image.volume.grid)
@@ -180,7 +180,7 @@ def _needle(request: PlanRequest, volume: Volume, applicator: Applicator) -> Nee
 
 def _canal(
     request: PlanRequest, image: ScanImage, needle: Needle
-) -> tuple[SpinalCanal, npt.NDArray[np.uint8] | None, tuple[str, str] | None, bool]:
+) -> tuple[SpinalCanal, npt.NDArray[np.uint8] | None, CanalFile | None]:
     grid = image.volume.grid
     if request.canal_points:
         points = np.array(request.canal_points)
@@ -189,20 +189,30 @@ def _canal(
             raise InputError(
                 f"--canal-point {points[outside][0].tolist()} lies outside the image; give patient coordinates in mm (LPS)"
             )
-        return canal_from_points(points, hu_calibrated=image.volume.hu_calibrated), None, None, True
+        return canal_from_points(points, hu_calibrated=image.volume.hu_calibrated), None, None
     if request.canal_file is not None:
-        from iort_planner.imaging.structures import read_label_map
+        from iort_planner.imaging.structures import read_structure
 
-        label_map = read_label_map(request.canal_file, grid, request.canal_roi)
-        mask = label_map.mask.astype(np.uint8)
-        digest = hashlib.sha256(request.canal_file.read_bytes()).hexdigest()
+        structure = read_structure(
+            request.canal_file, grid, frames_of_reference=image.frames_of_reference, roi=request.canal_roi
+        )
+        mask = structure.mask.astype(np.uint8)
+        with request.canal_file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
         canal = canal_from_mask(
             mask,
             grid,
             needle.source_lps_mm,
-            file_spacing_mm=label_map.spacing_mm,
+            file_spacing_mm=structure.spacing_mm,
             hu_calibrated=image.volume.hu_calibrated,
         )
-        return canal, mask, (request.canal_file.name, digest), label_map.frame_verified
+        file = CanalFile(
+            name=request.canal_file.name,
+            sha256=digest,
+            structure=structure.roi,
+            frame_verified=structure.frame_verified,
+            notes=structure.notes,
+        )
+        return canal, mask, file
     canal = segment_canal(image.volume, needle.source_lps_mm, needle.axis_lps)
-    return canal, canal_mask(canal, grid), None, True
+    return canal, canal_mask(canal, grid), None

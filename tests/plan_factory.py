@@ -166,6 +166,7 @@ def make_example_plan(volume: Volume | None = None, **changes: Any) -> plans.Pla
             structure="spinal canal (bony)",
             file=None,
             file_sha256=None,
+            file_structure=None,
             map_sha256=None,
             points_lps_mm=(),
         ),

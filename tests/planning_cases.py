@@ -13,6 +13,7 @@ from iort_planner.geometry.canal import SpinalCanal, canal_from_points
 from iort_planner.geometry.needle import Confidence, Needle
 from iort_planner.imaging.series import Patient, ScanImage
 from iort_planner.imaging.volume import ImageGrid, Volume
+from iort_planner.planning.checks import CanalFile
 from iort_planner.planning.make import make_plan
 from iort_planner.planning.plan import Plan
 from iort_planner.planning.prescription import Prescription
@@ -84,7 +85,7 @@ def plan(
     wall: SpinalCanal | None = None,
     table: DepthDoseTable = TABLE,
     applicator: Applicator = APPLICATOR,
-    frame_verified: bool = True,
+    canal_file: CanalFile | None = None,
     **prescription: Any,
 ) -> Plan:
     return make_plan(
@@ -94,6 +95,6 @@ def plan(
         table=table,
         applicator=applicator,
         prescription=Prescription(**prescription),
-        frame_verified=frame_verified,
+        canal_file=canal_file,
         created=NOW,
     )

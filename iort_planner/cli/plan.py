@@ -26,6 +26,7 @@ examples:
   iort-planner plan SCAN --out PLAN
   iort-planner plan SCAN --out PLAN --dose 8 --depth 10 --depth-from tip --limit 8
   iort-planner plan SCAN --out PLAN --tip -3.9 213.6 -670.7 --axis 0.46 0.88 0.14 --canal canal.nii.gz
+  iort-planner plan SCAN.zip --out PLAN --canal rtstruct.dcm --canal-roi SpinalCanal
 
 """
 
@@ -68,8 +69,17 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     _add_point(needle, "--axis", "direction from the tip towards the hub, any length; with --tip")
     _add_point(needle, "--needle-hint", "a point near the needle, for the automatic search")
     canal = parser.add_argument_group("spinal canal (default: found automatically)")
-    canal.add_argument("--canal", default="auto", metavar="auto|FILE", help="label map (NIfTI, NRRD) of the canal")
-    canal.add_argument("--canal-roi", metavar="NUMBER", help="label in that file, where it holds several")
+    canal.add_argument(
+        "--canal",
+        default="auto",
+        metavar="auto|FILE",
+        help="the canal drawn elsewhere: RTSTRUCT, DICOM SEG, NIfTI or NRRD",
+    )
+    canal.add_argument(
+        "--canal-roi",
+        metavar="NAME|NUMBER",
+        help="structure in that file (default: the only one, or the only one named like canal)",
+    )
     _add_point(
         canal, "--canal-point", "a point of the canal's wall, LPS mm; distances go to the nearest", repeatable=True
     )

@@ -109,7 +109,7 @@ def judge_file(
     reasons = [*remarks, *straight, *ends, *unusual]
     coarsest = float(np.max(piece.file_spacing_mm))
     if coarsest > COARSE_SPACING_MM:
-        reasons.append(f"the label map's voxels of {coarsest:.1f} mm are coarse (limit {COARSE_SPACING_MM} mm)")
+        reasons.append(f"the given canal's voxels of {coarsest:.1f} mm are coarse (limit {COARSE_SPACING_MM} mm)")
     if nearest_mm > FAR_MM:
         reasons.append(f"it is {nearest_mm:.0f} mm away from the source: not in the same vertebra?")
     if not hu_calibrated:
@@ -150,7 +150,7 @@ def _course(surface: FloatArray) -> tuple[_Course, list[str]]:
         axis = vectors[:, 2] * (1.0 if vectors[2, 2] >= 0 else -1.0)
         return _Course(origin_lps_mm=origin, axis=axis), []
     length, width = float(np.ptp(surface[:, 2])), float(np.max(np.ptp(surface[:, :2], axis=0)))
-    why = f"the label map near the source is too short for a canal ({length:.0f} mm long, {width:.0f} mm wide)"
+    why = f"the given canal near the source is too short for a canal ({length:.0f} mm long, {width:.0f} mm wide)"
     return _Course(origin_lps_mm=origin, axis=_PATIENT_AXIS), [why]
 
 
@@ -171,10 +171,10 @@ def _reasons_ends(
     beyond = min(float(along.max()) - level, level - float(along.min()))
     if beyond < _BEYOND_MM:
         known = f"{beyond:.0f} mm past" if beyond >= 0 else f"{-beyond:.0f} mm short of"
-        return [f"the label map ends {known} the source's level (at least {_BEYOND_MM:.0f} mm past it are needed)"]
+        return [f"the given canal ends {known} the source's level (at least {_BEYOND_MM:.0f} mm past it are needed)"]
     off = abs(float(course.along_mm(nearest_lps_mm)) - level)
     if off > _BEYOND_MM:
-        return [f"the label map is nearest {off:.0f} mm away from the source's level: not whole there?"]
+        return [f"the given canal is nearest {off:.0f} mm away from the source's level: not whole there?"]
     whole = course.along_mm(surface)
     back = _missing_mm(surface[np.abs(whole - level) <= _STRAIGHT_MM], source_lps_mm, course.axis, nearest_mm)
     if back > _MOST_BACK_MM:
@@ -183,7 +183,7 @@ def _reasons_ends(
         ]
     ends = surface[(whole > whole.max() - voxel_mm) | (whole < whole.min() + voxel_mm)]
     if float(np.min(np.linalg.norm(ends - source_lps_mm, axis=1))) < nearest_mm + NEAR_MM:
-        return ["the label map's end is as near to the source as its wall"]
+        return ["the given canal's end is as near to the source as its wall"]
     return []
 
 

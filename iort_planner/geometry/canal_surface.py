@@ -102,11 +102,11 @@ def canal_from_mask(
     values = np.asarray(mask)
     if values.shape != grid.shape:
         raise CanalNotFoundError(
-            f"canal: the label map has {values.shape} voxels (k, j, i), its image {grid.shape}; give one on that grid"
+            f"canal: the given canal has {values.shape} voxels (k, j, i), its image {grid.shape}; give one on that grid"
         )
     solid, reasons = _solid_part(values != 0)
     if solid is None:
-        raise CanalNotFoundError("canal: the label map is empty; give one with the canal labelled")
+        raise CanalNotFoundError("canal: the given canal is empty; give one with the canal in it")
     box, low = solid
     vertices_ijk, faces = _surface_of(box)
     vertices = grid.index_to_lps(vertices_ijk + low)
@@ -147,12 +147,12 @@ def _solid_part(
         kept = sizes >= _SPECK_FRACTION * sizes.max()
         if not np.all(kept):
             reasons.append(
-                f"{np.count_nonzero(~kept)} separate specks of the label map were left out "
+                f"{np.count_nonzero(~kept)} separate specks of the given canal were left out "
                 f"(largest {sizes[~kept].max()} voxels, below {_SPECK_FRACTION:.0%} of the canal)"
             )
             cut = np.concatenate([[False], kept])[labels]
         if np.count_nonzero(kept) > 1:
-            reasons.append(f"the label map has {np.count_nonzero(kept)} separate parts")
+            reasons.append(f"the given canal has {np.count_nonzero(kept)} separate parts")
     return (ndimage.binary_fill_holes(cut), low), reasons
 
 
@@ -191,7 +191,7 @@ def _surface_of(solid: npt.NDArray[np.bool_]) -> tuple[FloatArray, FaceArray]:
         level = 0.5 * (low + high)
     if best is None:
         raise CanalNotFoundError(
-            "canal: the label map has no closed surface; give a filled label map without loose ends"
+            "canal: the given canal has no closed surface; give a filled label map without loose ends"
         )
     return best[1], best[2]
 

@@ -12,7 +12,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from pydicom import config
 from pydicom.dataelem import RawDataElement
@@ -153,7 +153,7 @@ class Tags:
         """
         if tag not in self._dataset or self._depth >= _DEEPEST:
             return []
-        element = self._dataset.get_item(tag)
+        element: Any = self._dataset.get_item(tag)  # raw or already parsed
         if isinstance(element, RawDataElement):  # of explicit length, still to be parsed
             data = element.value or b""
             found = read_sequence(

@@ -32,6 +32,20 @@ TIP_UNCERTAINTY_FAIL_MM, CANAL_UNCERTAINTY_FAIL_MM = 1.5, 2.0
 SHAFT_CLEARANCE_WARN_MM = 1.0  # our own: about the k=2 uncertainty of tip and wall in a 1 mm scan
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanalFile:
+    """Where a canal given as a file came from: the structure in it, and what was remarked on reading it.
+
+    ``frame_verified``: whether it names the image's frame of reference.
+    """
+
+    name: str
+    sha256: str
+    structure: str
+    frame_verified: bool
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evidence:
     """What the checks look at: the plan so far and what it was made from."""
@@ -41,7 +55,7 @@ class Evidence:
     needle: Needle
     canal: SpinalCanal
     table: DepthDoseTable
-    frame_verified: bool
+    canal_file: CanalFile | None
 
 
 def run_checks(evidence: Evidence) -> tuple[Check, ...]:
@@ -169,20 +183,34 @@ def _geometry_checks(e: Evidence) -> Iterator[Check]:
         if clearance < 0
         else f"applicator and cannula pass the canal at {clearance:.1f} mm{seen}",
     )
-    if not e.frame_verified:
+    if e.canal_file is not None:
+        yield from _canal_file_checks(e.canal_file)
+
+
+def _canal_file_checks(file: CanalFile) -> Iterator[Check]:
+    yield Check(
+        id="canal-file",
+        status="warn" if file.notes else "pass",
+        message=f"canal is structure {file.structure} of {file.name}" + _because(file.notes),
+    )
+    if not file.frame_verified:
         yield Check(
             id="frame-unverified",
             status="warn",
-            message="the label map names no frame of reference: that it fits this image was taken on trust",
+            message=f"nothing says that {file.name} has the image's frame of reference (one of them names none, or the image "
+            "several): that it fits this image was taken on trust",
         )
 
 
 def _image_checks(e: Evidence) -> Iterator[Check]:
     plan, grid = e.plan, e.image.volume.grid
+    found = {problem.id: problem.message for problem in e.image.problems}
     yield Check(
         id="hu-not-calibrated",
         status="pass" if plan.image.hu_calibrated else "warn",
-        message="voxel values are HU" if plan.image.hu_calibrated else "voxel values are grey values, not HU",
+        message="voxel values are HU"
+        if plan.image.hu_calibrated
+        else found.get("hu-not-calibrated", "values are not HU"),
     )
     coarsest = max(plan.image.spacing_mm)
     yield Check(

@@ -11,7 +11,7 @@ from iort_planner import INTENDED_USE, __version__
 from iort_planner.errors import DepthDoseRangeError
 from iort_planner.geometry.distance import canal_distances
 from iort_planner.planning import plan as p
-from iort_planner.planning.checks import Evidence, run_checks
+from iort_planner.planning.checks import CanalFile, Evidence, run_checks
 from iort_planner.planning.dwell import dose_at, dwell_time, isodose_radius
 from iort_planner.planning.prescription import RBE_SOURCE
 from iort_planner.planning.second_check import second_check
@@ -38,21 +38,18 @@ def make_plan(
     table: DepthDoseTable,
     applicator: Applicator,
     prescription: Prescription,
-    canal_file: tuple[str, str] | None = None,
+    canal_file: CanalFile | None = None,
     canal_mask: npt.NDArray[np.uint8] | None = None,
-    frame_verified: bool = True,
     created: dt.datetime | None = None,
 ) -> p.Plan:
     """Compute distances, dwell time, doses and checks.
 
     Parameters
     ----------
-    canal_file : tuple of (name, sha256), optional
-        The file a canal of method ``file`` was read from.
+    canal_file : CanalFile, optional
+        What a canal of method ``file`` was read from.
     canal_mask : ndarray of shape (nk, nj, ni), uint8, optional
         The canal on the image's grid, as it will be written; the plan keeps its hash.
-    frame_verified : bool
-        Whether the canal's file named the image's frame of reference.
     created : datetime with offset, optional
         Default: now.
 
@@ -85,7 +82,7 @@ def make_plan(
     )
     rows = list(zip(table.distance_mm.tolist(), table.dose_rate_gy_per_min.tolist(), strict=True))
     checks = run_checks(
-        Evidence(plan=plan, image=image, needle=needle, canal=canal, table=table, frame_verified=frame_verified)
+        Evidence(plan=plan, image=image, needle=needle, canal=canal, table=table, canal_file=canal_file)
     )
     return replace(plan, verdict="pass").with_checks(*checks, second_check(plan, rows))
 
@@ -225,10 +222,11 @@ def _needle(needle: Needle) -> p.PlanNeedle:
 def _canal(
     canal: SpinalCanal,
     distances: CanalDistances,
-    file: tuple[str, str] | None,
+    file: CanalFile | None,
     mask: npt.NDArray[np.uint8] | None,
 ) -> p.PlanCanal:
     points = canal.vertices_lps_mm if canal.method == "points" else ()
+    drawn = f"canal drawn in {file.name} (structure {file.structure})" if file else "canal as given by the user"
     return p.PlanCanal(
         method=canal.method,
         confidence=canal.confidence.value,
@@ -239,9 +237,10 @@ def _canal(
         shaft_clearance_mm=distances.shaft_clearance_mm,
         polar_angle_deg=distances.polar_angle_deg,
         uncertainty_mm=float(canal.uncertainty_mm),
-        structure="bony spinal canal" if canal.method == "auto" else "canal as given by the user",
-        file=file[0] if file else None,
-        file_sha256=file[1] if file else None,
+        structure="bony spinal canal" if canal.method == "auto" else drawn,
+        file=file.name if file else None,
+        file_sha256=file.sha256 if file else None,
+        file_structure=file.structure if file else None,
         map_sha256=None if mask is None else p.map_sha256(mask),
         points_lps_mm=tuple(_vector(point) for point in points),
     )

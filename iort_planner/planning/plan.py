@@ -91,6 +91,7 @@ class PlanCanal:
     structure: str
     file: str | None
     file_sha256: str | None
+    file_structure: str | None
     map_sha256: str | None
     points_lps_mm: tuple[Vector, ...]
 

@@ -164,7 +164,10 @@ def _geometry(plan: Plan) -> Rows:
         ),
     ]
     if canal.file is not None:
-        rows += [("canal file", canal.file), ("SHA-256 of the canal file", canal.file_sha256 or "–")]
+        rows += [
+            ("canal file, structure", f"{canal.file}, {canal.file_structure}"),
+            ("SHA-256 of the canal file", canal.file_sha256 or "–"),
+        ]
     rows += [(f"canal point {n}", point_text(p)) for n, p in enumerate(canal.points_lps_mm, start=1)]
     return rows
 

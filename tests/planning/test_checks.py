@@ -12,6 +12,7 @@ import pytest
 
 from iort_planner.geometry.needle import Confidence
 from iort_planner.imaging.geometry_checks import Problem
+from iort_planner.planning.checks import CanalFile
 from iort_planner.planning.plan import Check, Plan
 from iort_planner.planning.second_check import recomputed_rate_gy_per_min, second_check
 from iort_planner.units import Quantity
@@ -41,6 +42,8 @@ def low(**fields: Any) -> dict[str, Any]:
     return {"confidence": Confidence.LOW, "reasons": ("a reason",), **fields}
 
 
+LABEL_MAP = CanalFile(name="canal.nii.gz", sha256="0" * 64, structure="1", frame_verified=False, notes=())
+
 TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
     ("canal-over-limit", "fail", {"wall": cases.canal(9.0)}),
     ("canal-margin", "warn", {"depth_mm": 12.95}),
@@ -62,7 +65,8 @@ TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
     ("canal-confidence", "warn", {"wall": cases.canal(13.0, **low())}),
     ("canal-confidence", "fail", {"wall": cases.canal(13.0, **low(uncertainty_mm=2.1))}),
     ("shaft-clearance", "warn", {"wall": cases.canal(3.1), "depth_mm": 3.05}),
-    ("frame-unverified", "warn", {"frame_verified": False}),
+    ("frame-unverified", "warn", {"canal_file": LABEL_MAP}),
+    ("canal-file", "warn", {"canal_file": dataclasses.replace(LABEL_MAP, notes=("12.0 % of it lies outside",))}),
     ("hu-not-calibrated", "warn", {"scan": cases.image(hu_calibrated=False)}),
     ("scan-coarse", "warn", {"scan": cases.image(spacing_mm=1.3)}),
     ("scan-coarse", "fail", {"scan": cases.image(spacing_mm=3.1)}),
@@ -122,7 +126,7 @@ def test_every_check_in_a_plan_is_documented_and_every_documented_one_exists() -
     text = (Path(__file__).resolve().parents[2] / "docs" / "checks.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `([a-z-]+)` \|", text, flags=re.MULTILINE))
     triggered = {check_id for check_id, _, _ in TRIGGERS} | {"second-check", "no-renderer"}
-    in_plan = {check.id for check in good(frame_verified=False).checks} | {"no-renderer"}
+    in_plan = {check.id for check in good(canal_file=LABEL_MAP).checks} | {"no-renderer"}
 
     assert in_plan == documented
     assert triggered == documented
