@@ -47,6 +47,8 @@ _J2K_START = b"\xff\x4f\xff\x51"  # SOC, then SIZ at once (ITU-T T.800 A.4.1)
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 # What the JPEG decoder writes to stderr when it goes on over damage, as it always does.
 _DAMAGE_REPORTED = (b"Corrupt JPEG data", b"Premature end of JPEG")
+# Our own choice: bytes that may follow the pixels of an RLE segment, a pad pixel and a pad byte; more must be filling.
+_MOST_RLE_REST = 3
 
 
 class _Refused(Exception):  # noqa: N818  an answer, not a failure
@@ -191,9 +193,12 @@ def _unpack(packed: bytes, count: int) -> bytearray:
                 position += 1
     except IndexError:
         pass
-    if len(out) != count or position > len(packed):
+    if not count <= len(out) <= count + count % 2 or position > len(packed):  # some pad before they pack
         raise _Refused(f"an RLE segment of {len(out)} pixels where the header says {count}")
-    return out
+    rest = packed[position:]
+    if len(rest) > _MOST_RLE_REST and rest.strip(b"\0\x80"):
+        raise _Refused(f"an RLE segment of more pixels than the {count} that the header says")
+    return out[:count]
 
 
 def _decode_gdcm(gdcm: Any, syntax: str, data: bytes, job: Job) -> bytes:

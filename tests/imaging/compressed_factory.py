@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.encaps import generate_fragments
-from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.pixels.encoders.base import get_encoder
 
 sys.modules.setdefault("dl", None)  # type: ignore[arg-type]  # what the decoding child does, for the encoder here
 import gdcm  # type: ignore[import-untyped]  # noqa: E402  no type information is published for it
@@ -54,7 +54,7 @@ def encode(words: npt.NDArray[Any], syntax: str, bits: int | None = None, *, sig
     """One frame; ``bits`` and ``signed`` is what the encoder is told of the words."""
     bits = bits or words.dtype.itemsize * 8
     if syntax == RLE:
-        stream: bytes = RLELosslessEncoder.encode(
+        stream: bytes = get_encoder(RLE).encode(
             words.tobytes(),
             rows=words.shape[0],
             columns=words.shape[1],
