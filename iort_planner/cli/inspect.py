@@ -14,10 +14,11 @@ from iort_planner.cli import options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from iort_planner.imaging.series import SeriesReport, Survey
+    from iort_planner.imaging.series import SeriesReport, StructureReport, Survey
 
 SCHEMA = "iort-planner/inspect/1"
 WIDTH, LABEL_WIDTH = 110, 15
+MOST_LISTED = 20
 OBLIQUE_DEG = 0.05  # below, the axes are the patient's to what anybody could see
 _LYING = {"S": "supine", "P": "prone", "DR": "right side down", "DL": "left side down"}
 
@@ -49,6 +50,16 @@ def run(args: argparse.Namespace) -> int:
             "schema": SCHEMA,
             "intended_use": INTENDED_USE,
             "series": [_as_json(report) for report in survey.series],
+            "structures": [
+                {
+                    "name": found.name,
+                    "kind": found.kind,
+                    "rois": [{"number": number, "name": name} for number, name in found.rois],
+                    "series_uids": found.series_uids,
+                    "problem": found.problem,
+                }
+                for found in survey.structures
+            ],
         }
         options.emit(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
@@ -83,6 +94,8 @@ def _for_people(survey: Survey, path: Path) -> list[str]:
     lines = [f"{_plain(str(path))}: {count}", ""]
     for number, report in enumerate(reports, 1):
         lines += _series(number, report, path, alone=plannable == 1)
+    for number, structures in enumerate(survey.structures, 1):
+        lines += _structures(number, structures, reports)
     ignored = ", ".join(f"{count} x {_plain(what)}" for what, count in survey.ignored)
     if ignored:
         lines += [*_wrapped("", f"not image series: {ignored}", indent=2), ""]
@@ -110,6 +123,24 @@ def _series(number: int, report: SeriesReport, path: Path, *, alone: bool) -> li
     verdict = "can be planned" if report.plannable else f"cannot be planned: {', '.join(dict.fromkeys(failed))}"
     lines = [line for label, text in rows for line in _wrapped(label, text)]
     return [f"[{number}] {verdict}", *lines, *(command if report.plannable else ()), ""]
+
+
+def _structures(number: int, found: StructureReport, reports: list[SeriesReport]) -> list[str]:
+    numbers = [str(n) for n, report in enumerate(reports, 1) if report.series_uid in found.series_uids]
+    rois = ", ".join(f"{n} {name}".strip() for n, name in found.rois[:MOST_LISTED])
+    more = len(found.rois) - MOST_LISTED
+    rows = [
+        ("file", f"{found.name}, {found.kind}" if found.kind else found.name),
+        ("holds", rois + (f" and {more} more" if more > 0 else "")) if found.rois else ("", ""),
+        (
+            "drawn on",
+            f"the frame of reference of series {', '.join(numbers)}" if numbers else "no frame of reference that a series here names",
+        ),
+    ]
+    if found.problem:
+        rows = [rows[0], ("FAIL", found.problem)]
+    title = f"structures {number}" + ("" if found.problem else ": give it with --canal FILE --canal-roi NAME|NUMBER")
+    return [title, *(line for label, text in rows if label for line in _wrapped(label, text)), ""]
 
 
 def _axes(report: SeriesReport) -> str:

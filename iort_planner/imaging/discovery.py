@@ -11,10 +11,10 @@ from pathlib import Path
 from iort_planner.errors import ImageError
 from iort_planner.imaging.containers import open_input
 from iort_planner.imaging.headers import FileHeader, NotAnImageError, read_header
+from iort_planner.imaging.sources import Source
 from iort_planner.imaging.tags import quiet_pydicom
 
 _MOST_LISTED = 8
-DICOMDIR = "Media Storage Directory Storage"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,11 +29,14 @@ class Findings:
         What the other files are, and how many of each.
     unreadable : tuple of str
         Files that are damaged or could not be opened, with the reason.
+    structures : tuple of Source
+        RT Structure Sets and segmentations.
     """
 
     groups: tuple[tuple[FileHeader, ...], ...]
     ignored: tuple[tuple[str, int], ...]
     unreadable: tuple[str, ...]
+    structures: tuple[Source, ...]
 
 
 @contextmanager
@@ -51,11 +54,15 @@ def find_images(path: Path) -> Iterator[Findings]:
         groups: dict[tuple[str, str], list[FileHeader]] = defaultdict(list)
         ignored: dict[str, int] = defaultdict(int, found.ignored)
         unreadable: list[str] = list(found.missing)
+        structures: list[Source] = []
         with quiet_pydicom():
             for source in found.sources:
                 try:
                     header = read_header(source)
                 except NotAnImageError as error:
+                    if error.structures:
+                        structures.append(source)
+                        continue
                     ignored[str(error)] += 1
                     if error.damaged:
                         unreadable.append(f"{source.name} ({error})")
@@ -66,11 +73,14 @@ def find_images(path: Path) -> Iterator[Findings]:
                     # Without a series UID, files of one folder are taken together; the geometry checks judge them.
                     groups[header.series_uid or source.folder, header.sop_class_uid].append(header)
         if not groups:
+            if structures:
+                ignored["structure file"] += len(structures)
             raise ImageError(_no_image(path, dict(ignored), unreadable))
         yield Findings(
             groups=tuple(tuple(groups[key]) for key in sorted(groups)),
             ignored=tuple(sorted(ignored.items())),
             unreadable=tuple(unreadable),
+            structures=tuple(structures),
         )
 
 

@@ -64,13 +64,19 @@ _LYING = {
 _ENTERING = {"102540001": "HF", "F-10470": "HF", "102541007": "FF", "102541002": "FF", "F-10480": "FF"}
 
 
+# Objects that hold structures, not images: RT Structure Set, Segmentation, Label Map Segmentation.
+STRUCTURE_CLASSES = frozenset(
+    {"1.2.840.10008.5.1.4.1.1.481.3", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
+)
+
+
 class NotAnImageError(Exception):
     """The file is not a DICOM image; its text says what it is. Stays inside the package."""
 
-    def __init__(self, what: str, *, damaged: bool = False, sop_class_uid: str = "") -> None:
+    def __init__(self, what: str, *, damaged: bool = False, structures: bool = False) -> None:
         super().__init__(what)
         self.damaged = damaged
-        self.sop_class_uid = sop_class_uid
+        self.structures = structures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -189,12 +195,14 @@ def _read(source: Source, file: BinaryIO) -> FileHeader:
     tags = data_set.tags
     # Some exports leave the SOP class empty in the data set and fill it only in the file's meta header.
     sop_class = tags.text(_SOP_CLASS) or data_set.media_sop_class
+    if sop_class in STRUCTURE_CLASSES:
+        raise NotAnImageError(uid_name(sop_class), structures=True)
     rows, columns = tags.whole(_ROWS), tags.whole(_COLUMNS)
     if rows is None and columns is None:
         kind = uid_name(sop_class)
         if not kind or "Image Storage" in kind:  # cut off in its header, as a rule
             raise NotAnImageError(f"{kind or 'DICOM file'} without an image", damaged=True)
-        raise NotAnImageError(kind, sop_class_uid=sop_class)
+        raise NotAnImageError(kind)
     for tag in (_ROWS, _COLUMNS, _ALLOCATED, _STORED):
         if not tags.whole(tag):
             tags.fault("missing-tag", f"{TAG_NAMES[tag]} is missing or 0")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,11 +15,13 @@ from iort_planner.imaging.candidates import FRAMES_MIXED, TILT_RESAMPLED, Candid
 from iort_planner.imaging.geometry_checks import Problem
 from iort_planner.imaging.hu import HuAnswer, hu_from_content, padding_above_air
 from iort_planner.imaging.pixels import Progress, decode_slices
+from iort_planner.imaging.sources import FileSource, Source
 from iort_planner.imaging.table_side import table_contradiction
 from iort_planner.imaging.tags import quiet_pydicom
 from iort_planner.imaging.tilt import resample_tilt as make_straight
 from iort_planner.imaging.volume import Volume, VoxelArray
 
+_Ignored: TypeAlias = tuple[tuple[str, int], ...]
 # Where no slice reaches after a tilted stack was made straight: air, as scanners pad it.
 OUTSIDE_HU = -1024.0
 _MOST_LISTED = 8
@@ -105,10 +108,26 @@ class SeriesReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StructureReport:
+    """One structure file as `inspect` shows it.
+
+    ``rois`` are its structures as (number, name), ``series_uids`` the series found beside it in the same frame of
+    reference. ``problem`` says why it could not be read; empty if it could.
+    """
+
+    name: str
+    kind: str
+    rois: tuple[tuple[int, str], ...]
+    series_uids: tuple[str, ...]
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """Everything found under a path: image series, and what else lay there with how often."""
+    """Everything found under a path: image series, structure files, and what else lay there with how often."""
 
     series: tuple[SeriesReport, ...]
+    structures: tuple[StructureReport, ...]
     ignored: tuple[tuple[str, int], ...]
 
 
@@ -149,7 +168,7 @@ def load_series(
         If the slices do not make one volume that can be placed; the message names files and numbers.
     """
     on_request = OnRequest(resample_tilt=resample_tilt, accept_mixed_frames=accept_mixed_frames)
-    with _find(path, on_request) as (candidates, _):
+    with _find(path, on_request) as (candidates, _, _):
         chosen = _choose(candidates, series_uid, path)
         obstacle = chosen.obstacle
         if obstacle is not None:
@@ -181,14 +200,18 @@ def inspect_path(path: Path, progress: Progress | None = None) -> list[SeriesRep
 
 
 def survey_path(path: Path, progress: Progress | None = None) -> Survey:
-    """`inspect_path` together with what was ignored."""
-    with _find(path, OnRequest()) as (candidates, ignored):
-        return Survey(series=tuple(_report(c, progress) for c in candidates), ignored=ignored)
+    """`inspect_path` together with structure files and what was ignored."""
+    with _find(path, OnRequest()) as (candidates, structures, ignored):
+        return Survey(
+            series=tuple(_report(c, progress) for c in candidates),
+            structures=tuple(_structure_report(source, candidates) for source in structures),
+            ignored=ignored,
+        )
 
 
 @contextmanager
-def _find(path: Path, on_request: OnRequest) -> Iterator[tuple[list[Candidate], tuple[tuple[str, int], ...]]]:
-    """Every series under ``path``, and what was ignored there; pixels can be read as long as the context is open."""
+def _find(path: Path, on_request: OnRequest) -> Iterator[tuple[list[Candidate], tuple[Source, ...], _Ignored]]:
+    """Every series under ``path``, structure files, and what was ignored; files can be read as long as this is open."""
     from iort_planner.imaging.discovery import find_images
 
     with find_images(path) as found:
@@ -199,7 +222,7 @@ def _find(path: Path, on_request: OnRequest) -> Iterator[tuple[list[Candidate], 
                 "if they belong to this series, slices are missing"
             )
             notes.append(Problem(id="unreadable-file", status="warn", message=text))
-        yield [make_candidate(group, notes, on_request) for group in found.groups], found.ignored
+        yield [make_candidate(group, notes, on_request) for group in found.groups], found.structures, found.ignored
 
 
 def _choose(candidates: list[Candidate], series_uid: str | None, path: Path) -> Candidate:
@@ -331,6 +354,21 @@ def _report(candidate: Candidate, progress: Progress | None) -> SeriesReport:
         acquired_at=candidate.acquired_at,
         file_count=len(candidate.files),
     )
+
+
+def _structure_report(source: Source, candidates: list[Candidate]) -> StructureReport:
+    from iort_planner.imaging.structures import list_structures
+
+    if not isinstance(source, FileSource):
+        problem = "in an archive: unpack it to use its structures"
+        return StructureReport(name=source.name, kind="", rois=(), series_uids=(), problem=problem)
+    try:
+        found = list_structures(source.path)
+    except ImageError as error:
+        return StructureReport(name=source.name, kind="", rois=(), series_uids=(), problem=str(error))
+    frames = frozenset(found.frame_of_reference_uids)
+    beside = tuple(c.first.series_uid for c in candidates if c.frames_of_reference & frames)
+    return StructureReport(name=source.name, kind=found.kind, rois=found.rois, series_uids=beside, problem="")
 
 
 def _spacing(spacing_mm: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[float, float, float]:

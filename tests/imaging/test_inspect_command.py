@@ -16,6 +16,7 @@ from iort_planner.cli import inspect as command
 from iort_planner.errors import ImageError
 
 from .dicom_factory import OBLIQUE, ROOT, Scan, write_scan
+from .structure_factory import DrawnRoi, lopsided, mask_contours, write_rtstruct
 
 
 def inspect(*arguments: str) -> int:
@@ -92,6 +93,24 @@ def test_what_can_be_planned_comes_first_and_failures_before_warnings(
     assert text.index(f"{ROOT}.2\n") < text.index(f"{ROOT}.1\n")
     assert "oblique by" in text
     assert text.index("FAIL         scan-coarse") < text.index("WARN         frame-of-reference-unknown")
+
+
+def test_structure_files_are_listed_with_the_series_they_are_drawn_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = write_scan(tmp_path)
+    write_rtstruct(tmp_path / "rt.dcm", [DrawnRoi(3, "SpinalCanal", mask_contours(lopsided(scan), scan))])
+    assert inspect(str(tmp_path), "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["structures"]
+    assert found == {
+        "name": "rt.dcm",
+        "kind": "rtstruct",
+        "rois": [{"number": 3, "name": "SpinalCanal"}],
+        "series_uids": [f"{ROOT}.1"],
+        "problem": "",
+    }
+    assert inspect(str(tmp_path)) == 0
+    assert "holds        3 SpinalCanal\n  drawn on     the frame of reference of series 1" in capsys.readouterr().out
 
 
 def test_text_from_a_file_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
