@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 UNDEFINED = 0xFFFFFFFF
+MOST_ELEMENTS = 3000  # a file that was blown up is changed further only as bytes
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXEL_DATA, TRANSFER_SYNTAX, META_LENGTH = 0x7FE00010, 0x00020010, 0x00020000
 IMPLICIT, EXPLICIT, BIG, DEFLATED = (
@@ -79,11 +80,12 @@ def _all(
     parents: tuple[tuple[int, int], ...],
     implicit: bool,
     big: bool,
+    fragments: bool = False,
 ) -> int:
     if depth > 40:
         raise BrokenError("deep")
     while at < end:
-        at = _one(data, at, end, found, depth=depth, parents=parents, implicit=implicit, big=big)
+        at = _one(data, at, end, found, depth=depth, parents=parents, implicit=implicit, big=big, fragment=fragments)
         if found[-1].tag in (ITEM_END, SEQUENCE_END) and found[-1].depth == depth:
             return at
     return at
@@ -100,6 +102,7 @@ def _one(
     implicit: bool,
     big: bool,
     meta: bool = False,
+    fragment: bool = False,
 ) -> int:
     """Read one element with all that it holds; its end."""
     order = ">" if big else "<"
@@ -121,6 +124,8 @@ def _one(
     if stop > end:
         raise BrokenError("too long")
     place = len(found)
+    if place > MOST_ELEMENTS:
+        raise BrokenError("too many")
     found.append(
         Element(
             tag=tag,
@@ -138,21 +143,22 @@ def _one(
     )
     inner = parents if length == UNDEFINED else (*parents, (length_at, length_size))
     holds = vr == b"SQ" or tag == ITEM or length == UNDEFINED or (implicit and _is_sequence(tag))
-    if not holds or (tag == ITEM and _in_pixels(found, place)):
+    if not holds or fragment:
         return stop
-    closing = _all(data, value_at, stop, found, depth=depth + 1, parents=inner, implicit=implicit, big=big)
+    closing = _all(
+        data,
+        value_at,
+        stop,
+        found,
+        depth=depth + 1,
+        parents=inner,
+        implicit=implicit,
+        big=big,
+        fragments=tag == PIXEL_DATA,
+    )
     old = found[place]
     found[place] = Element(**{**{name: getattr(old, name) for name in old.__slots__}, "end": closing})
     return closing
-
-
-def _in_pixels(found: list[Element], place: int) -> bool:
-    """Whether the item at ``place`` is a fragment of pixel data."""
-    depth = found[place].depth
-    for element in reversed(found[:place]):
-        if element.depth == depth - 1:
-            return element.tag == PIXEL_DATA
-    return False
 
 
 @lru_cache(maxsize=4096)

@@ -32,6 +32,10 @@ _SPARE_FILES = 24  # their pipes
 _READABLE = tuple(
     os.path.realpath(p) for p in (sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev/null", "/usr", "/lib", "/etc/ssl")
 )
+_CHANGING = (
+    *("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chdir", "os.chmod"),
+    *("os.system", "shutil.", "tempfile.", "socket.connect"),
+)
 
 
 @dataclass(kw_only=True)
@@ -83,11 +87,7 @@ class Watch:
             name = os.path.realpath(os.fsdecode(args[0]))
             if not name.startswith((self.root, self.package, *_READABLE)):
                 self.findings.append(("outside-read", f"listed {name!r}"))
-        elif event.startswith(
-            ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate")
-        ):
-            self.findings.append(("write", f"{event} {args!r}"[:300]))
-        elif event.startswith(("shutil.", "tempfile.", "socket.connect", "os.chdir", "os.system", "os.chmod")):
+        elif event.startswith(_CHANGING):
             self.findings.append(("write", f"{event} {args!r}"[:300]))
 
 
@@ -113,7 +113,7 @@ class Judge:
         self._log = _Log()
         logging.getLogger().addHandler(self._log)
         self._grid, self._frame_uid = _structure_grid()
-        self._files_open = 0
+        self._files_open = self._peak = 0
         self.watch = Watch()
         self._known = self._elsewhere(area)
 
@@ -135,18 +135,18 @@ class Judge:
         before = _listing(root)
         gc.collect(1)
         if not self._files_open:
-            self._files_open = len(os.listdir("/proc/self/fd")) + _SPARE_FILES
+            self._files_open = _open_files() + _SPARE_FILES
         threads = threading.active_count()
         self._log.lines.clear()
         start_bytes = _reset_peak()
         self.watch.root, self.watch.findings = os.path.realpath(root), []
-        volume_bytes = 0
+        volume_bytes = self._peak = 0
         with _captured() as (caught, out):
             if case.family == "structure":
                 self._structure(outcome, path)
             else:
                 volume_bytes = self._scan(outcome, path, root)
-        grown = _peak() - start_bytes
+        grown = (self._peak or _peak()) - start_bytes
         printed = out.getvalue()
         outcome.grown_mb, outcome.child_mb = grown / 2**20, _children_mb()
         for name, text in (("warning", "; ".join(str(w.message) for w in caught)), ("printed", printed)):
@@ -163,8 +163,8 @@ class Judge:
             outcome.bad.append(("memory", f"a child took {outcome.child_mb:.0f} MB"))
         if len(_children()) > MOST_CHILDREN:
             outcome.bad.append(("child-left", f"{len(_children())} children"))
-        if len(os.listdir("/proc/self/fd")) > self._files_open:
-            outcome.bad.append(("file-left-open", f"{len(os.listdir('/proc/self/fd'))} open files"))
+        if _open_files() > self._files_open:
+            outcome.bad.append(("file-left-open", f"{_open_files()} open files"))
         if threading.active_count() > threads + MOST_CHILDREN:
             outcome.bad.append(("thread-left", f"{threading.active_count()} threads"))
         if _listing(root) != before:
@@ -201,7 +201,7 @@ class Judge:
         self._text(outcome, "problem", [p.message for p in image.problems], lines=True)
         if survey is None:
             outcome.bad.append(("disagree", "load reads what inspect refuses"))
-        self.watch.armed = False
+        self._peak = _peak()  # what follows is the harness's own work
         outcome.reading = compare(image, root, self._seeds)
         if outcome.reading.startswith("wrong"):
             outcome.bad.append(("wrong", outcome.reading))
@@ -218,7 +218,6 @@ class Judge:
         if found is None:
             return
         outcome.kind = "loaded"
-        self.watch.armed = False
         mask = found.mask
         self._text(outcome, "note", [str(n) for n in found.notes], lines=True)
         if mask.shape != self._grid.shape or mask.dtype != bool or not mask.any():
@@ -347,11 +346,15 @@ def _peak() -> int:
     return _status_bytes("VmHWM:")
 
 
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def _children() -> list[str]:
     found: list[str] = []
-    for task in os.listdir("/proc/self/task"):
-        with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/children", encoding="ascii") as file:  # noqa: PTH123
-            found += file.read().split()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found += (task / "children").read_text(encoding="ascii").split()
     return found
 
 

@@ -298,13 +298,21 @@ def charset(rng: random.Random, data: bytes) -> bytes:
 def through_deflate(rng: random.Random, data: bytes, inner: Mutator) -> bytes:
     """Mutate what is inside a deflated file and deflate it again."""
     head, packed = body(data)
-    plain = zlib.decompress(packed, -zlib.MAX_WBITS)
+    plain = inflate(packed)
     # For the inner mutator the file looks like an explicit one, so that it finds the elements.
     shown = head.replace(dicom.DEFLATED, dicom.EXPLICIT + b"\0\0\0")
     changed = inner(rng, shown + plain)
     if changed[: len(shown)] != shown:
         raise BrokenError("the head changed")
     return head + raw_deflate(changed[len(shown) :])
+
+
+def inflate(packed: bytes) -> bytes:
+    """What is inside, unless it is a bomb of our own making."""
+    plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, 4 << 20)
+    if len(plain) == 4 << 20:
+        raise BrokenError("a bomb")
+    return plain
 
 
 def raw_deflate(plain: bytes) -> bytes:

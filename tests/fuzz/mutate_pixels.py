@@ -10,7 +10,7 @@ from functools import lru_cache
 from tests.fuzz import elements as dicom
 from tests.fuzz.elements import BrokenError, Element, Layout
 from tests.fuzz.mutate_bytes import Mutator
-from tests.fuzz.mutate_dicom import body, raw_deflate
+from tests.fuzz.mutate_dicom import body, inflate, raw_deflate
 
 _FRAGMENT_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
 BOMB_MB = 700  # over the 500 MB that a load may take beyond the volume
@@ -220,7 +220,7 @@ def _bomb(megabytes: int, fill: bytes) -> bytes:
 def deflate_bomb(rng: random.Random, data: bytes) -> bytes:
     """A data set that unpacks to more than the memory bound: in pixels, or in an element before them."""
     head, packed = _deflated(data)
-    plain = zlib.decompress(packed, -zlib.MAX_WBITS)
+    plain = inflate(packed)
     at = plain.find(struct.pack("<HH", 0x7FE0, 0x10))
     first = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     length = BOMB_MB << 20
@@ -236,7 +236,7 @@ def deflate_bomb(rng: random.Random, data: bytes) -> bytes:
 def deflate_garbage(rng: random.Random, data: bytes) -> bytes:
     """A deflate stream cut, damaged, doubled, with a zlib head, or not deflated at all."""
     head, packed = _deflated(data)
-    plain = zlib.decompress(packed, -zlib.MAX_WBITS)
+    plain = inflate(packed)
     at = rng.randrange(len(packed))
     return head + rng.choice(
         (

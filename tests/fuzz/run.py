@@ -11,6 +11,7 @@ bad and makes the exit status 1. Needs Linux (/proc, address-space limits).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pickle
@@ -30,7 +31,7 @@ from tqdm import tqdm
 from tests.fuzz.seeds import FAMILIES, build
 
 HANG_S = 45.0  # the judge itself measures 10 s a step; what it cannot end is ended from here
-_MOST_SHOWN = 40
+_MOST_SHOWN = 200
 
 
 @dataclass(kw_only=True)
@@ -129,10 +130,8 @@ class Worker:
         if hung:
             self.process.send_signal(signal.SIGUSR1)  # it writes its stack
             time.sleep(0.5)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
@@ -203,7 +202,7 @@ def _watch(args: argparse.Namespace, workers: list[Worker], tally: Tally) -> Non
 
         while tally.files < args.files and (end is None or time.monotonic() < end):
             for key, _ in selector.select(timeout=1.0):
-                worker: Worker = key.data
+                worker = key.data
                 lines = worker.lines()
                 if lines is None:
                     selector.unregister(key.fileobj)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom import config
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 
@@ -103,14 +104,16 @@ def _all_files(root: Path) -> Iterator[bytes]:
 
 def _planes(data: bytes, series_uid: str, seeds: SeedSet) -> list[Plane]:
     if data[128:132] != b"DICM":
-        if b"DICM" in data[:200]:
-            raise ValueError("damaged")
+        if len(data) > 200:  # the loader reads data sets without a preamble; here they are not judged
+            raise ValueError("no DICM")
         return []
     dataset = pydicom.dcmread(io.BytesIO(data))
-    if "Rows" not in dataset:
-        return []
-    if str(dataset.get("SeriesInstanceUID", "") or "").strip("\0 ") != series_uid:
-        return []
+    _ends_with_pixels(dataset, data)
+    _standard(dataset)
+    if "Rows" not in dataset or str(dataset.get("SeriesInstanceUID", "") or "").strip("\0 ") != series_uid:
+        if "DirectoryRecordSequence" in dataset:
+            return []
+        raise ValueError("not of this series, as pydicom reads it")
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
     groups = dataset.get("PerFrameFunctionalGroupsSequence")
     frames: list[Dataset | None] = list(groups) if groups else [None]
@@ -121,6 +124,49 @@ def _planes(data: bytes, series_uid: str, seeds: SeedSet) -> list[Plane]:
 def _first(dataset: Dataset | None, keyword: str) -> Dataset | None:
     sequence = dataset.get(keyword) if dataset is not None else None
     return sequence[0] if sequence else None
+
+
+_USED = frozenset(
+    {
+        *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"),
+        *(
+            "Rows",
+            "Columns",
+            "BitsAllocated",
+            "BitsStored",
+            "PixelRepresentation",
+            "NumberOfFrames",
+            "SeriesInstanceUID",
+        ),
+    }
+)
+
+
+def _standard(dataset: Dataset) -> None:
+    """A value under a VR that is not its own can be read in two ways: nothing to judge."""
+    for tag in dataset.keys():  # noqa: SIM118  # a Dataset iterates over elements and would convert them
+        keyword = keyword_for_tag(tag)
+        vr = dataset.get_item(tag).VR
+        if keyword in _USED and vr not in (None, dictionary_VR(tag)):
+            raise ValueError(f"{keyword} as {vr}")
+    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in dataset.get(name) or ():
+            for element in group:
+                if element.VR == "SQ" and element.value:
+                    _standard(element.value[0])
+
+
+def _ends_with_pixels(dataset: Dataset, data: bytes) -> None:
+    """Pixels somewhere in the file, or twice: which of them are meant is nobody's to say."""
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
+    element = dataset.get_item(0x7FE00010) if 0x7FE00010 in dataset else None
+    if element is None or syntax not in NATIVE:
+        return
+    place = getattr(element, "value_tell", None)
+    if syntax == NATIVE[2] or place is None:  # places count in the inflated stream
+        return
+    if place + len(element.value or b"") != len(data):
+        raise ValueError("pixels do not end the file")
 
 
 def _plane(dataset: Dataset, shared: Dataset | None, group: Dataset | None, stored: Array | None) -> Plane:
@@ -158,7 +204,7 @@ def _stored(dataset: Dataset, count: int, seeds: SeedSet) -> list[Array | None]:
     if syntax not in NATIVE:
         offsets = (dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths"))
         extended = offsets if all(offsets) else None
-        streams = list(generate_frames(data, number_of_frames=count, extended_offsets=extended))  # type: ignore[arg-type]  # both are there
+        streams = list(generate_frames(data, number_of_frames=count, extended_offsets=extended))
         known = [seeds.planes.get(stream_hash(stream)) for stream in streams]
         bits = (int(dataset.BitsStored), int(dataset.PixelRepresentation), int(dataset.get("HighBit", 15)))
         if bits != (16, 0, 15):

@@ -179,7 +179,7 @@ def _compressed(work: Path, planes: dict[str, npt.NDArray[Any]]) -> list[Seed]:
             count = int(data.get("NumberOfFrames", 1))
             offsets = data.get("ExtendedOffsetTable"), data.get("ExtendedOffsetTableLengths")
             extended = offsets if all(offsets) else None
-            streams = list(generate_frames(data.PixelData, number_of_frames=count, extended_offsets=extended))  # type: ignore[arg-type]  # both there
+            streams = list(generate_frames(data.PixelData, number_of_frames=count, extended_offsets=extended))
             first = int(data.InstanceNumber) if count == 1 else 0
             for n, stream in enumerate(streams):
                 planes[stream_hash(stream)] = whole[first + n]

@@ -56,6 +56,7 @@ def main() -> int:
         outcome = judge.run(case, root)
         if os.getcwd() != os.path.realpath(args.area / "trap"):  # noqa: PTH109  # no Path is needed
             outcome.bad.append(("write", "the working directory changed"))
+            os.chdir(args.area / "trap")
         if outcome.bad and args.keep is not None:
             target = args.keep / str(number)
             shutil.rmtree(target, ignore_errors=True)
@@ -67,11 +68,8 @@ def main() -> int:
 
 
 def _pipes(folder: str, names: list[str]) -> set[str]:
-    return {
-        name
-        for name in names
-        if not os.path.isfile(os.path.join(folder, name)) and not os.path.isdir(os.path.join(folder, name))
-    }  # noqa: PTH112, PTH113, PTH118  # names may be no valid text
+    """What cannot be copied: neither file nor folder."""
+    return {name for name in names if not (Path(folder, name).is_file() or Path(folder, name).is_dir())}
 
 
 def _remove(root: Path) -> None:
@@ -85,10 +83,10 @@ def _warm_up() -> None:
     import pydicom
     import SimpleITK
     from pydicom.charset import decode_bytes
-    from pydicom.pixels.decoders import RLELosslessDecoder
+    from pydicom.pixels.decoders.base import get_decoder
     from scipy import ndimage, signal
 
-    _ = (SimpleITK, ndimage, signal, RLELosslessDecoder, logging, pydicom)
+    _ = (SimpleITK, ndimage, signal, get_decoder, logging, pydicom)
     decode_bytes(b"\x1b$B%F\x1b(B", ["iso8859", "iso2022_jp"], set())
 
 
