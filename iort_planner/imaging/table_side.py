@@ -33,7 +33,7 @@ _GAP_MM = 4.0  # of foam or air between the sheet and what comes next
 _BODY_MM = 30.0
 _WIDTH_MM = 100.0
 _BODY_SHARE = 0.6  # the sheet spans at least this share of the body's width in the image
-_COVERED = 0.85  # of the columns within its span
+_COVERED, _CLEAR = 0.9, 0.6  # of the columns within its span it is there; and thin, with nothing touching it
 _OFF_MM = 3.0  # from a parabola
 _LEAST_RADIUS_MM = 200.0  # the real ones: 240 mm and flatter; a blanket follows the body, 100 to 200 mm
 _STEEPEST = 0.27  # 15 degrees
@@ -176,9 +176,14 @@ def _sheet(view: npt.NDArray[np.float32]) -> str | None:
     curve, columns = _best_parabola(lateral, depth)
     if curve is None:
         return None
-    width = CELL_MM * (columns[-1] - columns[0] + 1)
-    covered = CELL_MM * len(columns) / width
-    if width < max(_WIDTH_MM, _BODY_SHARE * body_width) or covered < _COVERED:
+    span = np.arange(columns[0], columns[-1] + 1)
+    width = CELL_MM * len(span)
+    if width < max(_WIDTH_MM, _BODY_SHARE * body_width) or len(columns) < _CLEAR * len(span):
+        return None
+    # where something lies on the sheet it is not thin, but still there
+    at = np.clip(np.rint(np.polyval(curve, span)).astype(int), 1, len(view) - 2)
+    there = solid[at, span] | solid[at - 1, span] | solid[at + 1, span]
+    if np.mean(there) < _COVERED:
         return None
     radius = CELL_MM / max(2.0 * abs(curve[0]), 1e-6)
     bend = "flat" if radius > 2000.0 else f"curved, radius {radius:.0f} mm"
@@ -207,8 +212,10 @@ def _thin_runs(
         for start, end in column:
             if end - start >= _BODY_MM / CELL_MM:
                 break
+            # what the image's edge cuts may be the rest of something thick: a chest wall before the lung
+            whole = start > 0 and not np.isnan(view[start - 1, n])
             behind = view[end : end + gap, n]
-            if (end - start) * CELL_MM <= _SHEET_MM and len(behind) == gap and np.all(behind < _SOLID_HU):
+            if whole and (end - start) * CELL_MM <= _SHEET_MM and len(behind) == gap and np.all(behind < _SOLID_HU):
                 lateral.append(n)
                 depth.append((start + end - 1) / 2.0)
     return np.array(lateral, dtype=np.intp), np.array(depth)
