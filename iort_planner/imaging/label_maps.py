@@ -28,8 +28,11 @@ from iort_planner.imaging.volume import ImageGrid
 MAX_VOXELS = 1 << 27
 # Of different labels in one file; the richest atlases in use have some hundreds. Our own choice.
 MAX_LABELS = 1000
+# A label's number, so that a table of all of them stays small; atlases in use go up to some 14 000. Our own choice.
+MAX_LABEL = 65_535
 _PIECE_VOXELS = 1 << 20
-_TABLE_SPAN = 1 << 17  # labels that lie closer together than this are looked up in a table
+# What may follow the voxels in a packed file; some writers pad. Our own choice.
+_MAX_TAIL_BYTES = 1 << 24
 _GZIP = b"\x1f\x8b"
 
 
@@ -77,6 +80,16 @@ def read_labels(path: Path, *, image_voxels: int = 0) -> Labels:
     except (OSError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"cannot read {path}: {reason}; check the file") from error
+
+
+def take_mask(labels: Labels, roi: Roi) -> npt.NDArray[np.bool_]:
+    """Where one label is, shape (nk, nj, ni); made in the memory of the codes, which are lost by it."""
+    codes = labels.codes.reshape(-1)
+    mask = codes.view(np.bool_)[: codes.size]
+    code = labels.rois.index(roi) + 1
+    for start in range(0, codes.size, _PIECE_VOXELS):  # a code takes as many bytes as its answer, or more
+        mask[start : start + _PIECE_VOXELS] = codes[start : start + _PIECE_VOXELS] == code
+    return mask.reshape(labels.codes.shape)
 
 
 def _read(file: BinaryIO, path: Path, most_voxels: int) -> Labels:
@@ -136,9 +149,6 @@ def _pieces(source: BinaryIO | GzipStream, layout: LabelLayout) -> Iterator[npt.
         raise OSError("it holds more than it says")
 
 
-_MAX_TAIL_BYTES = 1 << 24
-
-
 def _collect(pieces: Iterator[npt.NDArray[np.generic]], layout: LabelLayout, path: Path) -> Labels:
     """Number the labels as they come, so that one byte (or two) a voxel is all that is kept."""
     voxels = math.prod(layout.grid.size_voxels)
@@ -176,28 +186,29 @@ def _collect(pieces: Iterator[npt.NDArray[np.generic]], layout: LabelLayout, pat
 
 
 def _whole_numbers(piece: npt.NDArray[np.generic], scale: tuple[float, float], path: Path) -> npt.NDArray[np.int64]:
+    values: npt.NDArray[np.generic] = piece
     if scale != (1.0, 0.0) or piece.dtype.kind == "f":
         with np.errstate(all="ignore"):  # infinite and undefined values are refused below
             values = piece.astype(np.float64) * scale[0] + scale[1]
-        if not np.all(np.abs(values) < 2**31) or np.any(values != np.rint(values)):  # NaN is refused too
+        if np.any(values != np.rint(values)):  # NaN is refused too
             raise ImageError(
                 f"{path} holds values that are not whole numbers: no label map; give one number a structure"
             )
-        return values.astype(np.int64)
-    if piece.dtype.itemsize == 8 and np.any((piece > np.int64(2**31)) | (piece < np.int64(-(2**31)))):
-        raise ImageError(f"{path} holds values beyond 32 bits: no label map; give one small number a structure")
-    return piece.astype(np.int64)
+    low, high = values.min(), values.max()
+    if low < -MAX_LABEL or high > MAX_LABEL:
+        raise ImageError(
+            f"{path} holds values from {low:g} to {high:g}: no label map; give one number a structure, "
+            f"{MAX_LABEL} at most"
+        )
+    return values.astype(np.int64)
 
 
 def _distinct(whole: npt.NDArray[np.int64]) -> tuple[list[int], npt.NDArray[np.intp]]:
     """The distinct values, and for each number which of them it is."""
     low, high = int(whole.min()), int(whole.max())
-    if high - low < _TABLE_SPAN:
-        seen = np.zeros(high - low + 1, dtype=np.bool_)
-        seen[whole - low] = True
-        values = np.flatnonzero(seen)
-        place = np.zeros(high - low + 1, dtype=np.intp)
-        place[values] = np.arange(values.size)
-        return [int(v) + low for v in values], place[whole - low]
-    values, places = np.unique(whole, return_inverse=True)
-    return [int(v) for v in values], places
+    seen = np.zeros(high - low + 1, dtype=np.bool_)
+    seen[whole - low] = True
+    values = np.flatnonzero(seen)
+    place = np.zeros(high - low + 1, dtype=np.intp)
+    place[values] = np.arange(values.size)
+    return [int(v) + low for v in values], place[whole - low]

@@ -19,7 +19,7 @@ from iort_planner.imaging import rtstruct, segmentation
 from iort_planner.imaging.contour_planes import sort_contours
 from iort_planner.imaging.contours import contour_mask
 from iort_planner.imaging.dicom_elements import DicomFile, looks_like_dicom
-from iort_planner.imaging.label_maps import is_label_map, read_labels
+from iort_planner.imaging.label_maps import is_label_map, read_labels, take_mask
 from iort_planner.imaging.pixels import uid_name
 from iort_planner.imaging.placing import extent_text, place_mask
 from iort_planner.imaging.rois import choose_roi
@@ -174,8 +174,7 @@ def _opened(path: Path) -> tuple[StructureKind, DicomFile | None]:
 def _from_labels(path: Path, grid: ImageGrid, roi: str | None, preferred: str) -> Structure:
     labels = read_labels(path, image_voxels=int(np.prod(grid.size_voxels)))
     chosen = choose_roi(labels.rois, roi, preferred=preferred, path=path)
-    code = labels.rois.index(chosen) + 1
-    mask, notes = place_mask(labels.codes == code, labels.grid, grid, f"label {chosen.shown} of {path}")
+    mask, notes = place_mask(take_mask(labels, chosen), labels.grid, grid, f"label {chosen.shown} of {path}")
     return Structure(
         mask=mask,
         roi=chosen.shown,
