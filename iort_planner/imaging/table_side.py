@@ -108,7 +108,7 @@ def table_contradiction(volume: Volume, patient_position: str) -> str | None:
         return None
     return (
         f"the table lies on the patient's {table.name} side in the image ({table.evidence}), but Patient Position "
-        f"{patient_position} puts it on the {_SIDES[down]} side; check which is right and that left and right are"
+        f"{patient_position} puts it on the {_SIDES[down]} side; check the label, and that the image is not mirrored"
     )
 
 
