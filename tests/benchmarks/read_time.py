@@ -95,7 +95,7 @@ def _scan(count: int):  # type: ignore[no-untyped-def]  # a Scan of the test fac
     distinct = min(count, 20)
     j, i = np.mgrid[-1:1:512j, -1:1:512j]
     body = np.where(i**2 + (1.4 * j) ** 2 < 0.7, 40.0, -1000.0)
-    planes = np.rint(body + rng.normal(0, 12, (distinct, 512, 512)))
+    planes = np.clip(np.rint(body + rng.normal(0, 12, (distinct, 512, 512))), -1024, 3071)
     values = planes[np.arange(count) % distinct]
     return Scan(size=(512, 512, count), spacing_mm=(0.7, 0.7, 0.625), values=values)
 

@@ -12,6 +12,7 @@ from tests.fuzz.elements import BrokenError, Element, Layout
 from tests.fuzz.mutate_bytes import BYTE_MUTATORS, Mutator
 from tests.fuzz.values import DANGEROUS, SYNTAXES
 
+BOMB_MB = 700  # over the 500 MB that a load may take beyond the volume
 _VRS = (
     *(b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()),
     b"ZZ",
@@ -318,6 +319,13 @@ def inflate(packed: bytes) -> bytes:
 def raw_deflate(plain: bytes) -> bytes:
     packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     return packer.compress(plain) + packer.flush()
+
+
+def bomb(fill: bytes) -> bytes:
+    """A deflate stream of `BOMB_MB` of one byte: a block that leaves no state behind (full flush), again and again."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    block = packer.compress(fill * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return block * BOMB_MB + packer.flush()
 
 
 STRUCTURE_MUTATORS: tuple[Mutator, ...] = (

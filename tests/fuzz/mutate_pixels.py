@@ -5,15 +5,13 @@ from __future__ import annotations
 import random
 import struct
 import zlib
-from functools import lru_cache
 
 from tests.fuzz import elements as dicom
 from tests.fuzz.elements import BrokenError, Element, Layout
 from tests.fuzz.mutate_bytes import Mutator
-from tests.fuzz.mutate_dicom import body, inflate, raw_deflate
+from tests.fuzz.mutate_dicom import BOMB_MB, body, bomb, inflate, raw_deflate
 
 _FRAGMENT_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
-BOMB_MB = 700  # over the 500 MB that a load may take beyond the volume
 
 
 def _pixels(where: Layout) -> Element:
@@ -208,15 +206,6 @@ def run_lengths(rng: random.Random, data: bytes) -> bytes:
     return dicom.put(data, fragment, head + runs + b"\0" * (len(runs) % 2), big=where.big)
 
 
-@lru_cache(maxsize=2)
-def _bomb(megabytes: int, fill: bytes) -> bytes:
-    """A deflate stream that unpacks to many megabytes of one byte."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    block = fill * (1 << 20)
-    packed = b"".join(packer.compress(block) for _ in range(megabytes))
-    return packed + packer.flush()
-
-
 def deflate_bomb(rng: random.Random, data: bytes) -> bytes:
     """A data set that unpacks to more than the memory bound: in pixels, or in an element before them."""
     head, packed = _deflated(data)
@@ -230,7 +219,7 @@ def deflate_bomb(rng: random.Random, data: bytes) -> bytes:
         start = plain[: max(at, 0)] + struct.pack(
             "<HH2sHL", 0x0029, 0x1010, b"OB", 0, rng.choice((length, dicom.UNDEFINED))
         )
-    return head + first.compress(start) + first.flush(zlib.Z_FULL_FLUSH) + _bomb(BOMB_MB, rng.choice((b"\0", b"A")))
+    return head + first.compress(start) + first.flush(zlib.Z_FULL_FLUSH) + bomb(rng.choice((b"\0", b"A")))
 
 
 def deflate_garbage(rng: random.Random, data: bytes) -> bytes:
