@@ -98,8 +98,8 @@ class FrameJob:
 class FrameDecoder:
     """Decodes frames in child processes; a context manager that leaves no busy child behind.
 
-    Children start with the first jobs. After an error, or when the caller stops early, all are killed and
-    reaped; otherwise a few stay idle for the next decoder until the interpreter ends.
+    Children start with the first jobs. After an error, or when the caller stops with frames under way, all
+    are killed and reaped; otherwise a few stay idle for the next decoder until the interpreter ends.
 
     Parameters
     ----------
@@ -169,6 +169,9 @@ class FrameDecoder:
             while running:
                 yield self._next(running, idle)
             clean = True
+        except GeneratorExit:
+            clean = not running  # a caller that stops after the last frame leaves nothing half done
+            raise
         finally:
             if not clean:
                 for child in children:
