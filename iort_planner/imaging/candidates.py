@@ -167,7 +167,10 @@ def _as_requested(stack: Stack, on_request: OnRequest) -> tuple[Stack, list[Prob
     problems = []
     for problem in stack.problems:
         if problem.id == FRAMES_MIXED and on_request.accept_mixed_frames:
-            text = f"slices of several frames of reference were taken as one scan, as asked for: {problem.message}"
+            text = (
+                "the slices name different frames of reference and were taken as one scan, as asked for: nothing in the files "
+                "says that their coordinates mean the same place"
+            )
             problems.append(Problem(id=problem.id, status="warn", message=text))
         elif problem.id == "tilted-stack" and on_request.resample_tilt and stack.tilt is not None:
             text = (

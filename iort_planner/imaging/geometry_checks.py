@@ -206,9 +206,10 @@ def _mixed(planes: Sequence[SlicePlane]) -> list[Problem]:
 
     def report(problem_id: str, what: str, value: str, other: SlicePlane, other_value: str, count: int) -> None:
         more = f" (and {count - 1} more)" if count > 1 else ""
-        text = (
-            f"{what} differs: {value} in {first.name}, {other_value} in {other.name}{more}; give one series of one scan"
-        )
+        remedy = "give one series of one scan"
+        if problem_id == "frame-of-reference-mixed":
+            remedy += ", or, if its source does so in every scan, read it with --accept-mixed-frames"
+        text = f"{what} differs: {value} in {first.name}, {other_value} in {other.name}{more}; {remedy}"
         problems.append(Problem(id=problem_id, status="fail", message=text))
 
     sizes = [p for p in planes if (p.rows, p.columns) != (first.rows, first.columns)]
