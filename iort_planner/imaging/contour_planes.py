@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,11 @@ MAX_PLANE_SPACING_MM = 10.0
 # A gap between planes is filled up to this many usual spacings; a wider one is where nothing was drawn, and
 # may lie between two parts of a structure. Our own choice: one plane left out (2) is seen, uneven spacing is not.
 BRIDGED_GAP = 1.5
+# A line crosses another where its ends lie further than this to either side: touching is none. Our own choice.
+_CROSSING_MM = 0.05
+# The look for crossings serves a note alone, so its work is limited: edges compared, contours of a plane.
+_MOST_PAIRS = 10_000_000
+_MOST_COMPARED = 50
 # Gaps over this many times the median say nothing of the usual spacing: contours on every third slice of a
 # part of the structure are usual, further apart is a gap. Our own choice.
 _OUTLYING_GAP = 3.0
@@ -103,6 +109,9 @@ def sort_contours(contours: Sequence[FloatArray], grid: ImageGrid, what: str) ->
     doubled = sum(_drop_doubles(plane) for plane in planes)
     if doubled:
         notes.append(f"{doubled} contour(s) that were there twice were taken once")
+    crossing = _crossed_planes(planes)
+    if crossing:
+        notes.append(f"contours cross each other in {crossing} plane(s); what lies in two of them counts as outside")
     offsets = np.array([np.mean([np.mean(c[:, 2]) for c in plane]) for plane in planes])
     spacing = _usual_spacing(offsets, what)
     edges = tuple(np.concatenate([_edges(c) for c in plane]) for plane in planes)
@@ -178,6 +187,42 @@ def _drop_doubles(plane: list[FloatArray]) -> int:
     dropped = len(plane) - len(kept)
     plane[:] = kept
     return dropped
+
+
+def _crossed_planes(planes: list[list[FloatArray]]) -> int:
+    """Planes in which the lines of two contours cross: by even and odd, what both enclose is then left out."""
+    left, found = _MOST_PAIRS, 0
+    for plane in planes:
+        if not 2 <= len(plane) <= _MOST_COMPARED:
+            continue
+        boxes = [(c[:, :2].min(axis=0), c[:, :2].max(axis=0)) for c in plane]
+        for m, n in combinations(range(len(plane)), 2):
+            if np.any(boxes[m][0] > boxes[n][1]) or np.any(boxes[n][0] > boxes[m][1]):
+                continue
+            left -= len(plane[m]) * len(plane[n])
+            if left < 0:
+                return found
+            a, b = _edges(plane[m]), _edges(plane[n])
+            if np.any(_apart(a, b) & _apart(b, a).T):
+                found += 1
+                break
+    return found
+
+
+def _apart(edges: FloatArray, others: FloatArray) -> npt.NDArray[np.bool_]:
+    """For each of ``edges`` (rows) and ``others`` (columns): the other's ends lie on different sides of its line."""
+    along = edges[:, 2:] - edges[:, :2]
+    length = np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
+    side = [
+        (
+            along[:, None, 0] * (others[None, :, n + 1] - edges[:, None, 1])
+            - along[:, None, 1] * (others[None, :, n] - edges[:, None, 0])
+        )
+        / length[:, None]
+        for n in (0, 2)
+    ]
+    result: npt.NDArray[np.bool_] = (np.minimum(*side) < -_CROSSING_MM) & (np.maximum(*side) > _CROSSING_MM)
+    return result
 
 
 def _edges(contour: FloatArray) -> FloatArray:
