@@ -13,6 +13,8 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from iort_planner.errors import ImageError
+from iort_planner.imaging.structures import read_structure
 from iort_planner.imaging.volume import ImageGrid
 
 from .dicom_factory import ROOT, Scan, ds
@@ -233,3 +235,69 @@ def _file(sop_class: str) -> FileDataset:
     data.PatientName, data.PatientID, data.StudyInstanceUID = "Secret^Name", "ID7", f"{ROOT}.2"
     data.SeriesInstanceUID = f"{ROOT}.78"
     return data
+
+
+def drawn(contours: list[Contour], name: str = "canal", number: int = 3) -> list[DrawnRoi]:
+    return [DrawnRoi(number=number, name=name, contours=contours)]
+
+
+def closed(*contours: Array) -> list[Contour]:
+    return [("CLOSED_PLANAR", c) for c in contours]
+
+
+def axial_grid(spacing: tuple[float, float, float] = (0.7, 0.9, 1.0), reach_mm: float = 15.0) -> ImageGrid:
+    """An axial image round the origin; no voxel centre lies on a round number."""
+    size = [int(2 * reach_mm / s) for s in spacing]
+    origin = [-reach_mm + 0.137, -reach_mm + 0.211, -reach_mm]
+    return ImageGrid(
+        size_voxels=(size[0], size[1], size[2]),
+        spacing_mm=np.array(spacing),
+        origin_lps_mm=np.array(origin),
+        direction=np.eye(3),
+    )
+
+
+def square(half: float, z: float) -> Array:
+    return np.array([(-half, -half, z), (half, -half, z), (half, half, z), (-half, half, z)])
+
+
+def mutations(whole: bytes, count: int, seed: int) -> list[bytes]:
+    """Damaged copies: bytes changed, parts cut out, doubled, the end cut off."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        data = bytearray(whole)
+        for _ in range(int(rng.integers(1, 5))):
+            at, length = int(rng.integers(0, max(1, len(data)))), int(rng.integers(1, 16))
+            match int(rng.integers(0, 5)):
+                case 0:
+                    data[at : at + length] = rng.bytes(length)
+                case 1:
+                    del data[at : at + length]
+                case 2:
+                    data[at:at] = data[at : at + length]
+                case 3:
+                    data[at : at + 1] = bytes([int(rng.choice([0, 1, 0x7F, 0x80, 0xFF, 0x30, 0x5C, 0x65]))])
+                case _:
+                    if rng.random() < 0.1:
+                        del data[at:]
+        made.append(bytes(data))
+    return made
+
+
+def survive(path: Path, grid: ImageGrid, damaged: list[bytes]) -> dict[str, int]:
+    """Each damaged file ends in a mask or in one line; anything else fails the test."""
+    ends = {"mask": 0, "refused": 0}
+    said = []
+    for data in damaged:
+        path.write_bytes(data)
+        try:
+            found: Any = read_structure(path, grid, frames_of_reference=frozenset(), roi="1")
+        except ImageError as error:
+            ends["refused"] += 1
+            said.append(str(error))
+        else:
+            ends["mask"] += 1
+            assert found.mask.shape == grid.shape
+    assert not any("\n" in line or "Secret" in line for line in said)
+    return ends

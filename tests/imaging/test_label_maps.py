@@ -24,8 +24,7 @@ from iort_planner.imaging.structures import Structure, list_structures, read_str
 from iort_planner.imaging.volume import ImageGrid
 
 from .dicom_factory import OBLIQUE, Scan, slice_dataset
-from .structure_factory import grid_of, lopsided
-from .test_rtstruct import mutations, survive
+from .structure_factory import grid_of, lopsided, mutations, survive
 
 sitk: Any = SimpleITK
 DIRECTION = Rotation.from_euler("xyz", [7.0, -11.0, 28.0], degrees=True).as_matrix()

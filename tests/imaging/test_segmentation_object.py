@@ -20,8 +20,7 @@ from iort_planner.imaging.structures import Structure, list_structures, read_str
 from iort_planner.imaging.volume import ImageGrid
 
 from .dicom_factory import FLIPPED, OBLIQUE, ORIENTATIONS, SAGITTAL, Scan, ds, slice_dataset
-from .structure_factory import FRAME, Mask, SegFrame, frames_of, grid_of, lopsided, write_seg
-from .test_rtstruct import mutations, survive
+from .structure_factory import FRAME, Mask, SegFrame, frames_of, grid_of, lopsided, mutations, survive, write_seg
 
 KNOWN = frozenset({FRAME})
 Edit = Callable[[FileDataset], None]
