@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -130,6 +131,19 @@ def test_long_values_do_not_fill_a_message(tmp_path: Path, tag: int) -> None:
     read_or_refused(tmp_path)
 
 
+def test_many_files_of_endless_sequences_end_in_time(tmp_path: Path) -> None:
+    """Each file alone costs a second or so; ten of one megabyte must not cost ten."""
+    write_scan(tmp_path, Scan(size=(13, 11, 10)))
+    items = dicom.make(dicom.ITEM, b"", b"", implicit=True, big=False) * 118_000
+    sequence = dicom.make(0x00081140, b"SQ", items, implicit=False, big=False, length=dicom.UNDEFINED)
+    sequence += dicom.make(dicom.SEQUENCE_END, b"", b"", implicit=True, big=False)
+    change(tmp_path, lambda data: dicom.insert(data, sequence, 0x00081140, dicom.layout(data)))
+    start = time.process_time()
+    with pytest.raises(IortError):
+        load_series(tmp_path)
+    assert time.process_time() - start < 5
+
+
 def test_bytes_after_the_pixels_are_noticed(tmp_path: Path) -> None:
     """Two bytes too many inside the pixels of one slice shift all that follow; the file is then longer than it says."""
     write_scan(tmp_path, SCAN)
@@ -159,6 +173,7 @@ def test_pixel_data_twice_or_too_long_is_not_guessed(tmp_path: Path) -> None:
         {"local_name": b"another name\x1b[31m\n" + b"x" * 60000},
         {"offset": 3},
         {"offset": 10_000_000},
+        {"name": b""},
         {"flags": 0x20},
         {"flags": 0x41},
         {"flags": 1},
@@ -176,6 +191,6 @@ def test_zip_members_that_cannot_be_read_are_named(tmp_path: Path, member: dict[
     with zipfile.ZipFile(good) as archive:
         assert archive.testzip() is None
     assert read_or_refused(good)
-    bad = Member(name=members[3].name, data=members[3].data, **member)  # type: ignore[arg-type]  # by name
+    bad = Member(**{"name": members[3].name, "data": members[3].data, **member})  # type: ignore[arg-type]  # by name
     (tmp_path / "bad.zip").write_bytes(write_zip([*members[:3], bad, *members[4:]]))
     assert not read_or_refused(tmp_path / "bad.zip")
