@@ -17,7 +17,7 @@ from iort_planner.imaging.pixels import (
     PixelLayout,
     uid_name,
 )
-from iort_planner.imaging.sources import MAX_EXPANSION, SMALL_BYTES, BoundedReader, Budget, InflatingReader
+from iort_planner.imaging.sources import MAX_EXPANSION, SMALL_BYTES, BoundedReader, Budget, CutOffError, InflatingReader
 from iort_planner.imaging.tags import TAG_NAMES, Tags
 from iort_planner.imaging.tags import printable as printable
 from iort_planner.imaging.tags import quiet_pydicom as quiet_pydicom
@@ -47,6 +47,7 @@ _TAGS: list[int] = [value for name, value in sorted(globals().items()) if name.s
 _PIXEL_DATA = 0x7FE00010
 _PIXELS_OF_ANY_KIND = frozenset({0x7FE00008, 0x7FE00009, _PIXEL_DATA})
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_FRAME_DIGITS = 9  # our own choice: no volume has a billion frames
 _TRANSFER_SYNTAX, _MEDIA_SOP_CLASS = 0x00020010, 0x00020002
 
 # DICOM PS3.16 CID 20 (Patient Orientation Modifier) and CID 21 (Patient Gantry Relationship), SNOMED CT and the older SRT
@@ -130,13 +131,15 @@ def read_header(source: Source) -> FileHeader:
     OSError
         If it cannot be opened.
     """
-    with source.open() as file:
-        try:
+    try:
+        with source.open() as file:
             return _read(source, file)
-        except (NotAnImageError, OSError):
-            raise
-        except Exception as error:  # pydicom raises many kinds on damaged files; none may escape
-            raise NotAnImageError(f"damaged DICOM file, {type(error).__name__}", damaged=True) from error
+    except (NotAnImageError, OSError):
+        raise
+    except CutOffError as error:
+        raise NotAnImageError("DICOM file that is cut off", damaged=True) from error
+    except Exception as error:  # pydicom and zipfile raise many kinds on damaged files; none may escape
+        raise NotAnImageError(f"damaged DICOM file, {type(error).__name__}", damaged=True) from error
 
 
 def read_data_set(file: BinaryIO, name: str, tags: list[int]) -> DataSet:
@@ -247,8 +250,11 @@ def _layout(tags: Tags, data_set: DataSet) -> PixelLayout:
     """How the pixels are stored. The stream has just stopped in front of the pixel data element's head."""
     offset, length = _pixel_location(data_set.stream, data_set.syntax)
     frames = tags.text(_FRAMES)
-    if frames and not (frames.isdecimal() and int(frames) > 0):
-        tags.fault("malformed-tag", f"{TAG_NAMES[_FRAMES]} is {frames[:20]!r}, not a number above 0")
+    valid = frames.isdecimal() and len(frames) <= _FRAME_DIGITS and int(frames) > 0
+    if frames and not valid:
+        tags.fault(
+            "malformed-tag", f"{TAG_NAMES[_FRAMES]} is {frames[:20]!r}, not a number above 0 of at most {_FRAME_DIGITS} digits"
+        )
     stored, high_bit = tags.whole(_STORED) or 0, tags.whole(_HIGH_BIT)
     return PixelLayout(
         transfer_syntax_uid=data_set.syntax,
@@ -260,7 +266,7 @@ def _layout(tags: Tags, data_set: DataSet) -> PixelLayout:
         signed=tags.whole(_SIGN) == 1,
         photometric=tags.text(_PHOTOMETRIC),
         samples_per_pixel=tags.whole(_SAMPLES) or 1,
-        frames=int(frames) if frames.isdecimal() and len(frames) < 12 and int(frames) > 0 else 1,
+        frames=int(frames) if valid else 1,
         data_set_start=data_set.start,
         offset=offset,
         length=length,
@@ -295,8 +301,10 @@ def _check_size(tags: Tags, layout: PixelLayout, source: Source) -> None:
         )
     elif layout.length is not None and layout.transfer_syntax_uid not in NATIVE_SYNTAXES:
         tags.fault("malformed-tag", "Pixel Data (7FE0,0010) is not encapsulated although the transfer syntax says so")
-    elif layout.transfer_syntax_uid in NATIVE_SYNTAXES - {DEFLATED_LITTLE}:
-        there = min(layout.length or 0, max(0, source.size - layout.offset))
+    elif layout.transfer_syntax_uid in NATIVE_SYNTAXES:
+        there = layout.length or 0
+        if layout.transfer_syntax_uid != DEFLATED_LITTLE:  # of that, the end shows only when it is inflated
+            there = min(there, max(0, source.size - layout.offset))
         if needed > there:
             tags.fault("pixel-data-short", f"{there} bytes of pixels where {needed} are needed")
     if needed > max(SMALL_BYTES, MAX_EXPANSION * source.packed_size):

@@ -306,9 +306,10 @@ def _pixels(candidate: Candidate, progress: Progress | None) -> tuple[VoxelArray
     hu = candidate.header_hu
     if hu.calibrated:
         hu = hu_from_content(values)
-    if not hu.calibrated and candidate.first.layout.photometric == "MONOCHROME1":
+    inverted = next((s.frame.name for s in candidate.slices if s.file.layout.photometric == "MONOCHROME1"), None)
+    if not hu.calibrated and inverted is not None:
         raise ImageError(
-            f"{candidate.first.name} is MONOCHROME1 and its values are not HU ({hu.reason}): nothing says whether high values "
+            f"{inverted} is MONOCHROME1 and its values are not HU ({hu.reason}): nothing says whether high values "
             "are dense or empty; export the series as MONOCHROME2"
         )
     problems = [*candidate.problems, *_hu_problem(hu)]

@@ -115,6 +115,10 @@ class HeaderTooLargeError(Exception):
     """A header asks for more reads or bytes than any image needs. Stays inside the package."""
 
 
+class CutOffError(Exception):
+    """A file ends within a value. Stays inside the package."""
+
+
 @dataclass(slots=True)
 class Budget:
     """Reads and bytes that are left for one file's header, all its sequences included."""
@@ -139,9 +143,12 @@ class BoundedReader:
         self._budget = budget
 
     def read(self, count: int = -1) -> bytes:
-        """At most ``count`` bytes, within the budget."""
+        """``count`` bytes within the budget, or none at the end of the file; half a value would pass for a whole one."""
         self._budget.spend(count)
-        return self._read(count)
+        data = self._read(count)
+        if 0 < len(data) < count:
+            raise CutOffError
+        return data
 
     def seek(self, position: int, whence: int = 0) -> int:
         """Move, not beyond what a header may take: in packed data, every skipped byte is unpacked."""

@@ -21,7 +21,7 @@ from pydicom.filereader import read_sequence
 from pydicom.multival import MultiValue
 
 from iort_planner.imaging.geometry_checks import Problem
-from iort_planner.imaging.sources import BoundedReader, Budget
+from iort_planner.imaging.sources import BoundedReader, Budget, CutOffError
 
 TAG_NAMES = {
     0x00200032: "Image Position (Patient) (0020,0032)",
@@ -150,12 +150,16 @@ class Tags:
         ------
         HeaderTooLargeError
             If the sequence asks for more work than any image needs.
+        CutOffError
+            If it ends before its time.
         """
         if tag not in self._dataset or self._depth >= _DEEPEST:
             return []
         element: Any = self._dataset.get_item(tag)  # raw or already parsed
         if isinstance(element, RawDataElement):  # of explicit length, still to be parsed
             data = element.value or b""
+            if len(data) < element.length:
+                raise CutOffError
             found = read_sequence(
                 cast("io.BytesIO", BoundedReader(io.BytesIO(data), self._budget)),
                 element.is_implicit_VR,
