@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import FileDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from iort_planner.cli.main import main
+from iort_planner.errors import ImageError
 from iort_planner.imaging.series import load_series
 
-from .dicom_factory import CT, OBLIQUE, Scan, write_scan
+from .dicom_factory import CT, OBLIQUE, Edit, Scan, write_scan
 from .multiframe_factory import Frames, write_frames
 from .reading import SCAN, Stop, agrees, every
 
@@ -87,6 +90,35 @@ def test_empty_sop_class(tmp_path: Path, stopped: Stop) -> None:
         data.save_as(file, enforce_file_format=False)
     agrees(load_series(tmp_path / "meta"), SCAN)
     stopped(tmp_path / "in", "an image without SOP class is not supported")
+
+
+def written(**values: str) -> Edit:
+    """Set tags to text that their kind of value does not allow."""
+
+    def edit(k: int, data: FileDataset) -> None:
+        data.SpecificCharacterSet = "ISO_IR 192"
+        for keyword, value in values.items():
+            data.add_new(tag_for_keyword(keyword) or 0, "LT", value)
+
+    return edit
+
+
+@pytest.mark.parametrize("term", ["mg/ml", "HU (norm)", "US*", "10^3 ED", "µSv", "x" * 70, "x" * 3000])
+def test_rescale_type_of_odd_characters_is_not_taken_for_absent(tmp_path: Path, term: str) -> None:
+    """Absent means HU in a CT. What is there and is not HU must not become absent on the way."""
+    write_scan(tmp_path, SCAN, written(RescaleType=term))
+    image = load_series(tmp_path)
+    assert not image.volume.hu_calibrated
+    assert [(p.id, p.status) for p in image.problems] == [("hu-not-calibrated", "warn")]
+
+
+@pytest.mark.parametrize("more", ["", "\\a/b", "\\longer than 16 characters", "\\µ"])
+def test_image_type_of_odd_characters_keeps_its_other_terms(tmp_path: Path, more: str) -> None:
+    write_scan(tmp_path / "map", SCAN, written(ImageType=f"DERIVED\\PRIMARY\\PERFUSION\\RCBV{more}"))
+    assert not load_series(tmp_path / "map").volume.hu_calibrated
+    write_scan(tmp_path / "overview", SCAN, written(ImageType=f"ORIGINAL\\PRIMARY\\LOCALIZER{more}"))
+    with pytest.raises(ImageError, match=r"s000\.dcm is a localizer"):
+        load_series(tmp_path / "overview")
 
 
 def test_identical_duplicates_are_dropped_with_a_warning(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_every_folder_is_plannable_or_refused_for_the_right_reason(folder: str) 
         assert report.hu_calibrated == (folder not in GRAY and not reasons - {"scan-coarse"})
         assert ("hu-not-calibrated" in [p.id for p in report.problems]) == (folder in GRAY | PERFUSION)
     if sum(r.plannable for r in reports) > 1:
-        with pytest.raises(ImageError, match="several series .* can be planned; choose one with --series UID"):
+        with pytest.raises(ImageError, match=r"several series .* can be planned; choose one with --series UID"):
             load_series(DATA / folder)
     if not plannable and reasons != {"scan-coarse"}:
         with pytest.raises(ImageError):
