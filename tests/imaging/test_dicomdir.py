@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,13 +31,17 @@ def nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 @pytest.fixture(scope="module")
 def pressed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file-set as discs have it: upper-case names in folders, and a DICOMDIR that lists them."""
-    files = FileSet()  # keeps temporary files of its own until it is collected
+    files = FileSet()
     for k in range(SCAN.size[2]):
         data = slice_dataset(SCAN, k, instance=k)
         data.StudyDate, data.StudyTime, data.StudyID, data.SeriesNumber = "20260102", "030405", "1", "1"
         files.add(data)
     folder = tmp_path_factory.mktemp("pressed") / "disc"
     files.write(folder)
+    del files
+    with warnings.catch_warnings():  # its temporary folder goes now, not in the midst of another test
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
     return folder
 
 

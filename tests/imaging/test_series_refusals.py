@@ -39,6 +39,11 @@ def two_frames(k: int, data: FileDataset) -> None:
     data.NumberOfFrames, data.PixelData = "2", data.PixelData * 2
 
 
+def narrower(k: int, data: FileDataset) -> None:
+    if k == 2:
+        data.Columns, data.PixelData = 12, data.PixelData[: 12 * 11 * 2]
+
+
 def without_rescale(k: int, data: FileDataset) -> None:
     if k == 3:
         del data.RescaleSlope, data.RescaleIntercept
@@ -52,7 +57,7 @@ REFUSALS: dict[str, tuple[Edit, str, str]] = {
     "uneven": (moved(4, (0, 0, 0.2)), "uneven-spacing", r"s004\.dcm.*1\.300 mm.*usual 1\.100|s003.*s004.*1\.300"),
     "duplicate": (moved(4, (0, 0, -1.1)), "duplicate-position", r"s003\.dcm and s004\.dcm .*-137\.450 and -137\.450"),
     "shifted": (moved(4, (3.0, 0, 0)), "shifted-slice", r"s004\.dcm lies 3\.00 mm sideways of s000\.dcm"),
-    "size": (at_slice(2, "Columns", 12), "mixed-size", r"13 x 11 in s000\.dcm, 12 x 11 in s002\.dcm"),
+    "size": (narrower, "mixed-size", r"13 x 11 in s000\.dcm, 12 x 11 in s002\.dcm"),
     "spacing": (
         at_slice(2, "PixelSpacing", ["0.8", "0.6"]),
         "mixed-pixel-spacing",
