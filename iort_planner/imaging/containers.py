@@ -19,8 +19,10 @@ from iort_planner.errors import ImageError
 from iort_planner.imaging.headers import NotAnImageError, read_data_set
 from iort_planner.imaging.sources import (
     MAX_EXPANSION,
+    MAX_HEADER_READS,
     READ_ERRORS,
     SMALL_BYTES,
+    Budget,
     FileSource,
     HeaderTooLargeError,
     Source,
@@ -167,10 +169,13 @@ def _directory_bytes(path: Path) -> int:
 def _members(path: Path, archive: zipfile.ZipFile) -> Input:
     sources: list[Source] = []
     ignored: Counter[str] = Counter()
-    infos = [info for info in archive.infolist() if not info.is_dir()]
+    infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     for info in infos:
         name = printable(info.filename)
         parts = info.filename.replace("\\", "/").split("/")
+        if not info.filename:
+            ignored["archive member without a name"] += 1
+            continue
         if ".." in parts or parts[0] == "" or ":" in parts[0]:
             raise ImageError(
                 f"{path} names the file {name!r}, which lies outside the archive; do not trust this archive"
@@ -197,7 +202,9 @@ def _listed(path: Path) -> Input | None:
     """The files that a DICOMDIR names, by its records of any kind; None if the file is no DICOMDIR."""
     with quiet_pydicom(), path.open("rb") as file:
         try:
-            found = read_data_set(file, printable(path.name), [_RECORDS])
+            # A record is some 250 bytes and takes 30 reads.
+            budget = Budget(reads=min(MAX_HEADER_READS, path.stat().st_size))
+            found = read_data_set(file, printable(path.name), [_RECORDS], budget)
             if found.media_sop_class != _DICOMDIR_CLASS:
                 return None
             named = [file_id for record in found.tags.items(_RECORDS) if (file_id := record.text(_FILE_ID))]

@@ -25,6 +25,7 @@ _FRAME_TYPES = (0x00189329, 0x00189504)  # CT Image Frame Type, X-Ray 3D Frame T
 _POSITION, _ORIENTATION, _PIXEL_SPACING = 0x00200032, 0x00200037, 0x00280030
 _INTERCEPT, _SLOPE, _RESCALE_TYPE, _MODALITY_LUT = 0x00281052, 0x00281053, 0x00281054, 0x00283000
 _ACQUISITION_NUMBER, _FRAME_ACQUISITION_NUMBER, _FRAME_TYPE = 0x00200012, 0x00209156, 0x00089007
+MIN_PIXEL_MM = 0.01  # our own choice: a tenth of the finest cone-beam voxels
 _GROUP_NAMES = {
     _PLANE_POSITION: "Plane Position Sequence (0020,9113)",
     _PLANE_ORIENTATION: "Plane Orientation Sequence (0020,9116)",
@@ -94,7 +95,7 @@ def _classic(tags: Tags, common: _Common) -> Frame:
         rescale=_rescale(tags),
         padding=common.padding,
         frame_type=common.image_type,
-        acquisition=tags.text(_ACQUISITION_NUMBER),
+        acquisition=tags.digits(_ACQUISITION_NUMBER),
     )
 
 
@@ -136,13 +137,14 @@ class _Grouped:
 
 
 def _frame_type(tags: Tags) -> tuple[str, ...]:
-    return tuple(part.strip() for part in tags.text(_FRAME_TYPE).split("\\"))
+    return tags.codes(_FRAME_TYPE)
 
 
 def _spacing(tags: Tags) -> tuple[float, ...] | None:
     spacing = tags.numbers(_PIXEL_SPACING, 2)
-    if spacing is not None and min(spacing) <= 0:
-        tags.fault("malformed-tag", f"{TAG_NAMES[_PIXEL_SPACING]} is {spacing[0]:g}, {spacing[1]:g} mm, not above 0")
+    if spacing is not None and min(spacing) < MIN_PIXEL_MM:
+        shown = f"{spacing[0]:g}, {spacing[1]:g} mm, not above {MIN_PIXEL_MM:g} mm"
+        tags.fault("malformed-tag", f"{TAG_NAMES[_PIXEL_SPACING]} is {shown}")
         return None
     return spacing
 
@@ -174,10 +176,10 @@ def _rescale(tags: Tags) -> Rescale:
         tags.fault("not-supported", "a Modality LUT Sequence instead of a linear rescale is not supported")
         return Rescale()
     if not (tags.has(_SLOPE) or tags.has(_INTERCEPT)):
-        return Rescale(type=tags.text(_RESCALE_TYPE))
+        return Rescale(type=tags.code(_RESCALE_TYPE))
     slope, intercept = tags.numbers(_SLOPE, 1), tags.numbers(_INTERCEPT, 1)
     if slope is None or intercept is None:
         return Rescale()
     if slope[0] == 0:
         tags.fault("malformed-tag", f"{TAG_NAMES[_SLOPE]} is 0: every pixel would be the same")
-    return Rescale(slope=slope[0], intercept=intercept[0], type=tags.text(_RESCALE_TYPE), stated=True)
+    return Rescale(slope=slope[0], intercept=intercept[0], type=tags.code(_RESCALE_TYPE), stated=True)

@@ -14,6 +14,7 @@ from iort_planner.imaging.pixels import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     NATIVE_SYNTAXES,
+    PIXEL_DATA,
     PixelLayout,
     uid_name,
 )
@@ -44,8 +45,7 @@ _ORIENTATION_CODE, _ORIENTATION_MODIFIER, _GANTRY_CODE, _CODE_VALUE = 0x00540410
 _SHARED_GROUPS, _FRAME_GROUPS = 0x52009229, 0x52009230
 _EXTENDED_OFFSETS, _EXTENDED_LENGTHS = 0x7FE00001, 0x7FE00002
 _TAGS: list[int] = [value for name, value in sorted(globals().items()) if name.startswith("_") and type(value) is int]
-_PIXEL_DATA = 0x7FE00010
-_PIXELS_OF_ANY_KIND = frozenset({0x7FE00008, 0x7FE00009, _PIXEL_DATA})
+_PIXELS_OF_ANY_KIND = frozenset({0x7FE00008, 0x7FE00009, PIXEL_DATA})
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _FRAME_DIGITS = 9  # our own choice: no volume has a billion frames
 _TRANSFER_SYNTAX, _MEDIA_SOP_CLASS = 0x00020010, 0x00020002
@@ -110,6 +110,7 @@ class FileHeader:
 class DataSet:
     """An opened DICOM file: the elements before its pixels, and the stream stopped right there.
 
+    ``implicit`` is what the data set is, whatever its syntax says: the DICOM library reads it as it is.
     ``start`` is where the data set begins in the file; where it is deflated, the stream inflates it from there.
     """
 
@@ -117,6 +118,7 @@ class DataSet:
     media_sop_class: str
     syntax: str
     syntax_assumed: bool
+    implicit: bool
     start: int
     stream: BinaryIO | InflatingReader
 
@@ -142,7 +144,7 @@ def read_header(source: Source) -> FileHeader:
         raise NotAnImageError(f"damaged DICOM file, {type(error).__name__}", damaged=True) from error
 
 
-def read_data_set(file: BinaryIO, name: str, tags: list[int]) -> DataSet:
+def read_data_set(file: BinaryIO, name: str, tags: list[int], budget: Budget) -> DataSet:
     """The asked-for elements of an open file, up to its pixels; call inside `tags.quiet_pydicom`.
 
     Raises
@@ -158,7 +160,6 @@ def read_data_set(file: BinaryIO, name: str, tags: list[int]) -> DataSet:
     if not has_preamble and not (head[:1] in (b"\x02", b"\x08") and head[1:2] == b"\0" and head[3:4] == b"\0"):
         raise NotAnImageError("not a DICOM file")
     file.seek(132 if has_preamble else 0)
-    budget = Budget()
     meta = read_dataset(
         cast("BinaryIO", BoundedReader(file, budget)),
         is_implicit_VR=False,
@@ -166,7 +167,7 @@ def read_data_set(file: BinaryIO, name: str, tags: list[int]) -> DataSet:
         stop_when=lambda tag, _vr, _length: tag >> 16 != 2,
     )
     about = Tags(meta, name, little_endian=True, budget=budget)
-    syntax = about.text(_TRANSFER_SYNTAX)
+    syntax = about.uid(_TRANSFER_SYNTAX)
     start, assumed = file.tell(), not syntax
     if assumed:
         first = file.read(6)
@@ -185,19 +186,20 @@ def read_data_set(file: BinaryIO, name: str, tags: list[int]) -> DataSet:
     )
     return DataSet(
         tags=Tags(dataset, name, little_endian=little, budget=budget),
-        media_sop_class=about.text(_MEDIA_SOP_CLASS),
+        media_sop_class=about.uid(_MEDIA_SOP_CLASS),
         syntax=syntax,
         syntax_assumed=assumed,
+        implicit=dataset.original_encoding[0] is True,
         start=start,
         stream=stream,
     )
 
 
 def _read(source: Source, file: BinaryIO) -> FileHeader:
-    data_set = read_data_set(file, source.name, _TAGS)
+    data_set = read_data_set(file, source.name, _TAGS, Budget.for_image(source.size))
     tags = data_set.tags
     # Some exports leave the SOP class empty in the data set and fill it only in the file's meta header.
-    sop_class = tags.text(_SOP_CLASS) or data_set.media_sop_class
+    sop_class = tags.uid(_SOP_CLASS) or data_set.media_sop_class
     if sop_class in STRUCTURE_CLASSES:
         raise NotAnImageError(uid_name(sop_class), structures=True)
     rows, columns = tags.whole(_ROWS), tags.whole(_COLUMNS)
@@ -211,8 +213,8 @@ def _read(source: Source, file: BinaryIO) -> FileHeader:
             tags.fault("missing-tag", f"{TAG_NAMES[tag]} is missing or 0")
     layout = _layout(tags, data_set)
     _check_size(tags, layout, source)
-    frame_uid = tags.text(_FRAME_UID)
-    image_type = tuple(part.strip() for part in tags.text(_IMAGE_TYPE).split("\\"))
+    frame_uid = tags.uid(_FRAME_UID)
+    image_type = tags.codes(_IMAGE_TYPE)
     frames = read_frames(
         tags,
         rows=layout.rows,
@@ -226,20 +228,20 @@ def _read(source: Source, file: BinaryIO) -> FileHeader:
         source=source,
         name=source.name,
         sop_class_uid=sop_class,
-        sop_instance_uid=tags.text(_SOP_INSTANCE),
-        modality=tags.text(_MODALITY),
+        sop_instance_uid=tags.uid(_SOP_INSTANCE),
+        modality=tags.code(_MODALITY),
         image_type=image_type,
-        series_uid=tags.text(_SERIES_UID),
-        study_uid=tags.text(_STUDY_UID),
+        series_uid=tags.uid(_SERIES_UID),
+        study_uid=tags.uid(_STUDY_UID),
         description=tags.text(_SERIES_TEXT),
         patient_id=tags.text(_PATIENT_ID),
-        birth_date=iso_date(tags.text(_BIRTH_DATE)) or "",
-        sex=tags.text(_SEX),
-        patient_position=tags.text(_PATIENT_POSITION) or _coded_position(tags),
+        birth_date=iso_date(tags.digits(_BIRTH_DATE)) or "",
+        sex=tags.code(_SEX),
+        patient_position=tags.code(_PATIENT_POSITION) or _coded_position(tags),
         acquired_at=_acquired_at(tags),
         frame_of_reference_uid=frame_uid,
         layout=layout,
-        lossy=tags.text(_LOSSY) == "01",
+        lossy=tags.code(_LOSSY) == "01",
         syntax_assumed=data_set.syntax_assumed,
         frames=frames,
         faults=tuple(tags.faults),
@@ -248,12 +250,13 @@ def _read(source: Source, file: BinaryIO) -> FileHeader:
 
 def _layout(tags: Tags, data_set: DataSet) -> PixelLayout:
     """How the pixels are stored. The stream has just stopped in front of the pixel data element's head."""
-    offset, length = _pixel_location(data_set.stream, data_set.syntax)
-    frames = tags.text(_FRAMES)
+    offset, length = _pixel_location(tags, data_set)
+    frames = tags.digits(_FRAMES)
     valid = frames.isdecimal() and len(frames) <= _FRAME_DIGITS and int(frames) > 0
     if frames and not valid:
         tags.fault(
-            "malformed-tag", f"{TAG_NAMES[_FRAMES]} is {frames[:20]!r}, not a number above 0 of at most {_FRAME_DIGITS} digits"
+            "malformed-tag",
+            f"{TAG_NAMES[_FRAMES]} is {frames[:20]!r}, not a number above 0 of at most {_FRAME_DIGITS} digits",
         )
     stored, high_bit = tags.whole(_STORED) or 0, tags.whole(_HIGH_BIT)
     return PixelLayout(
@@ -264,7 +267,7 @@ def _layout(tags: Tags, data_set: DataSet) -> PixelLayout:
         bits_stored=stored,
         high_bit=stored - 1 if high_bit is None else high_bit,
         signed=tags.whole(_SIGN) == 1,
-        photometric=tags.text(_PHOTOMETRIC),
+        photometric=tags.code(_PHOTOMETRIC),
         samples_per_pixel=tags.whole(_SAMPLES) or 1,
         frames=int(frames) if valid else 1,
         data_set_start=data_set.start,
@@ -274,17 +277,20 @@ def _layout(tags: Tags, data_set: DataSet) -> PixelLayout:
     )
 
 
-def _pixel_location(stream: BinaryIO | InflatingReader, syntax: str) -> tuple[int | None, int | None]:
+def _pixel_location(tags: Tags, data_set: DataSet) -> tuple[int | None, int | None]:
     """Where the pixels start in the (inflated) stream and how many bytes there are; no length where encapsulated."""
-    order: Literal["little", "big"] = "big" if syntax == EXPLICIT_BIG else "little"
+    order: Literal["little", "big"] = "big" if data_set.syntax == EXPLICIT_BIG else "little"
+    stream, implicit = data_set.stream, data_set.implicit
     head = stream.read(12)
     if len(head) < 8:
         return None, 0
     tag = int.from_bytes(head[:2], order) << 16 | int.from_bytes(head[2:4], order)
-    implicit = syntax == IMPLICIT_LITTLE
-    length = int.from_bytes(head[4:8] if implicit else head[8:12], order)
-    if tag != _PIXEL_DATA:
+    if tag != PIXEL_DATA:
         return None, 0
+    if not implicit and head[4:6] not in (b"OB", b"OW", b"UN"):
+        tags.fault("malformed-tag", "Pixel Data (7FE0,0010) has a head that makes no sense")
+        return None, 0
+    length = int.from_bytes(head[4:8] if implicit else head[8:12], order)
     offset = stream.tell() - len(head) + (8 if implicit else 12)
     return offset, None if length == _UNDEFINED_LENGTH else length
 
@@ -307,6 +313,9 @@ def _check_size(tags: Tags, layout: PixelLayout, source: Source) -> None:
             there = min(there, max(0, source.size - layout.offset))
         if needed > there:
             tags.fault("pixel-data-short", f"{there} bytes of pixels where {needed} are needed")
+        elif (layout.length or 0) > needed + needed % 2:
+            text = f"{layout.length} bytes of pixels where {needed} are needed: nothing says which they are"
+            tags.fault("pixel-data-long", text)
     if needed > max(SMALL_BYTES, MAX_EXPANSION * source.packed_size):
         text = f"{shape} are {needed} bytes, more than {MAX_EXPANSION} times the file's {source.packed_size} bytes"
         tags.fault("absurd-size", text)
@@ -316,7 +325,7 @@ def _coded_position(tags: Tags) -> str:
     """Patient Position from the code sequences that multi-frame objects have in its place; empty if not clear."""
 
     def code(items: list[Tags]) -> str:
-        return items[0].text(_CODE_VALUE) if len(items) == 1 else ""
+        return items[0].code(_CODE_VALUE) if len(items) == 1 else ""
 
     orientation = tags.items(_ORIENTATION_CODE)
     lying = code(orientation[0].items(_ORIENTATION_MODIFIER)) if len(orientation) == 1 else ""
@@ -328,8 +337,8 @@ def _coded_position(tags: Tags) -> str:
 
 def _acquired_at(tags: Tags) -> str | None:
     """Acquisition, else series, else content date and time as ISO 8601; the date alone where no time is given."""
-    zone = tags.text(_OFFSET_FROM_UTC)
-    found = iso_combined(tags.text(_ACQUISITION_DATETIME), zone)
+    zone = tags.digits(_OFFSET_FROM_UTC)
+    found = iso_combined(tags.digits(_ACQUISITION_DATETIME), zone)
     if found:
         return found
     pairs = (
@@ -338,7 +347,7 @@ def _acquired_at(tags: Tags) -> str | None:
         (_CONTENT_DATE, _CONTENT_TIME),
     )
     for date_tag, time_tag in pairs:
-        found = iso_datetime(tags.text(date_tag), tags.text(time_tag), zone)
+        found = iso_datetime(tags.digits(date_tag), tags.digits(time_tag), zone)
         if found:
             return found
     return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 DEFLATED_LITTLE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 NATIVE_SYNTAXES = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED_LITTLE, EXPLICIT_BIG})
+PIXEL_DATA = 0x7FE00010
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 
@@ -207,8 +208,23 @@ def _native_planes(
                         f"need {target.nbytes}; the file is cut off, export it again"
                     )
                 yield target if kind == np.int16 else target.astype(np.int16)
+            _check_end(stream, layout, first.source.name)
     except READ_ERRORS as error:
         raise _unreadable(first.name, error) from error
+
+
+def _check_end(stream: BinaryIO | InflatingReader, layout: PixelLayout, name: str) -> None:
+    """After the pixels, the file ends or a higher element follows; else bytes were put in among the pixels."""
+    if layout.offset is None or layout.length is None:
+        return
+    stream.seek(layout.offset + layout.length)
+    head = stream.read(4)
+    order: Literal["little", "big"] = "big" if layout.transfer_syntax_uid == EXPLICIT_BIG else "little"
+    tag = int.from_bytes(head[:2], order) << 16 | int.from_bytes(head[2:], order)
+    if head and (len(head) < 4 or tag <= PIXEL_DATA):
+        raise ImageError(
+            f"{name}: after its pixels comes neither the end of the file nor another element; it is damaged, export it again"
+        )
 
 
 def _read_into(stream: BinaryIO | InflatingReader, target: npt.NDArray[Any]) -> int:

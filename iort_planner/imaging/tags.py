@@ -6,9 +6,11 @@ DICOM library; sequences are parsed only within the bounds of `sources.BoundedRe
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +37,20 @@ TAG_NAMES = {
     0x00280101: "Bits Stored (0028,0101)",
     0x00280008: "Number of Frames (0028,0008)",
 }
+# Where values of real scanners end, so that nothing overflows on the way and no slip passes. Our own choice: positions
+# within 100 m (tables count from their own zero), pixels up to 50 mm, values up to a million HU.
+_LARGEST = {
+    0x00200032: 1e5,
+    0x00200037: 2.0,
+    0x00280030: 50.0,
+    0x00281052: 1e6,
+    0x00281053: 1e6,
+}
+_MOST_CHARACTERS = 64  # DICOM PS3.5 table 6.2-1: LO, UI
+_MOST_TEXT_BYTES = 1024
+_CODE = re.compile(r"[A-Za-z0-9_ .-]{0,16}")
+_UID = re.compile(r"[0-9.]{1,64}")
+_DIGITS = re.compile(r"[0-9eE+\-.:, \\naifNAIF_]{0,1024}")
 # Nested deeper than this, nothing that an image needs is found; deeper nesting is somebody's attack. Our own choice.
 _DEEPEST = 16
 
@@ -110,12 +126,57 @@ class Tags:
         return value if isinstance(value, bytes) else str(value or "").encode()
 
     def text(self, tag: int) -> str:
-        """A text value in one line, several values separated by backslashes; empty when absent."""
-        raw = self._bytes(tag)
-        if not raw.isascii() or b"\x1b" in raw:
+        """A free text (LO, SH) in the file's character set; empty when absent, or when it cannot be a text of this kind.
+
+        A damaged length makes a value swallow what follows, the patient's name perhaps: such a value is not shown.
+        """
+        raw = self._bytes(tag).rstrip(b"\0 ")
+        if len(raw) > _MOST_TEXT_BYTES:
+            return ""
+        if raw.isascii() and b"\x1b" not in raw:
+            text = raw.decode("ascii").strip()
+        else:
             value = self._dataset[tag].value  # pydicom knows the character sets
-            return printable("\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value))
-        return printable(raw.decode("ascii").strip("\0"))
+            text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value).strip()
+        return text if text.isprintable() and len(text) <= _MOST_CHARACTERS else ""
+
+    def codes(self, tag: int) -> tuple[str, ...]:
+        """Coded terms (CS), ``?`` for each that is malformed; none when absent: the two must not be mixed up."""
+        raw = self._bytes(tag).strip(b" \0")
+        if not raw:
+            return ()
+        if len(raw) > _MOST_TEXT_BYTES:
+            return ("?",)
+        parts = (part.strip() for part in raw.decode("ascii", "replace").split("\\"))
+        return tuple(part if _CODE.fullmatch(part) else "?" for part in parts)
+
+    def code(self, tag: int) -> str:
+        """One coded term (CS); empty when absent, ``?`` when malformed or several."""
+        found = self.codes(tag)
+        return "" if not found else found[0] if len(found) == 1 else "?"
+
+    def uid(self, tag: int) -> str:
+        """A UID; one that is malformed becomes a stand-in of its own, so that it is neither shown nor mixed up."""
+        raw = self._bytes(tag).strip(b" \0")
+        plain = self._plain(tag)
+        if not raw or _UID.fullmatch(plain):
+            return plain
+        return f"malformed-{hashlib.sha256(raw).hexdigest()[:8]}"
+
+    def digits(self, tag: int) -> str:
+        """A number, date or time as it is written; empty when absent, ``?`` when it holds anything else."""
+        if not self._bytes(tag).strip(b" \0"):
+            return ""
+        plain = self._plain(tag)
+        return plain if plain and _DIGITS.fullmatch(plain) else "?"
+
+    def _plain(self, tag: int) -> str:
+        """Ascii text without control characters; empty when absent or when it is not that."""
+        raw = self._bytes(tag).strip(b" \0")
+        if len(raw) > _MOST_TEXT_BYTES or not raw.isascii():
+            return ""
+        text = raw.decode("ascii")
+        return text if text.isprintable() else ""
 
     def whole(self, tag: int, *, signed: bool = False) -> int | None:
         """A US or SS value."""
@@ -130,16 +191,21 @@ class Tags:
 
     def numbers(self, tag: int, count: int) -> tuple[float, ...] | None:
         """A DS value of ``count`` finite numbers; a fault and None otherwise."""
-        text = self.text(tag)
-        if not text:
+        if not self._bytes(tag).strip(b" \0"):
             self.fault("missing-tag", f"{TAG_NAMES[tag]} is missing")
             return None
+        text = self.digits(tag)
         try:
             values = tuple(float(part) for part in text.replace("_", "?").split("\\"))
         except ValueError:
             values = ()
         if len(values) != count or not all(map(math.isfinite, values)):
             self.fault("malformed-tag", f"{TAG_NAMES[tag]} is {text[:60]!r}, not {count} finite numbers")
+            return None
+        wrong = max(values, key=abs)
+        if abs(wrong) > _LARGEST[tag]:
+            text = f"{TAG_NAMES[tag]} is {wrong:.6g}, larger than any scanner's ({_LARGEST[tag]:g})"
+            self.fault("malformed-tag", text)
             return None
         return values
 
