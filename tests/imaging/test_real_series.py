@@ -1,4 +1,4 @@
-"""Real series beside the project: read as SimpleITK reads them, or refused for the right reason."""
+"""Real folders beside the project: what of them can be planned (voxels and geometry: test_real_formats.py)."""
 
 from __future__ import annotations
 
@@ -20,24 +20,6 @@ pytestmark = [
     pytest.mark.shared,
     pytest.mark.skipif(not DATA.is_dir(), reason="the shared data folder is not beside the project"),
 ]
-
-
-@pytest.mark.parametrize(
-    "folder", ["lidc0314_lower_thoracic_1mm", "lidc0314_lower_thoracic_1mm_needle", "crlm1006_lumbar_5mm"]
-)
-def test_voxels_and_geometry_agree_with_simpleitk(folder: str) -> None:
-    image = load_series(DATA / folder)
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(DATA / folder / "ct")))
-    theirs = reader.Execute()
-    grid = image.volume.grid
-    assert np.array_equal(image.volume.values, sitk.GetArrayFromImage(theirs))
-    assert grid.size_voxels == theirs.GetSize()
-    last = np.array(grid.size_voxels) - 1
-    for corner in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 1)):
-        index = (last * corner).tolist()
-        assert theirs.TransformIndexToPhysicalPoint(index) == pytest.approx(grid.index_to_lps(index), abs=0.001)
-    assert image.volume.hu_calibrated
 
 
 EXPECTED = {
