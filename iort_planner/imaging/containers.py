@@ -39,6 +39,7 @@ _ZIP_HEADS = (b"PK\x03\x04", b"PK\x05\x06")
 _ZIP_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # the others may ask for any amount of memory
 _ENCRYPTED = 0x1  # APPNOTE.TXT 4.4.4, general purpose bit 0
 _MIN_ENTRY = 46  # bytes of an entry of the central directory, APPNOTE.TXT 4.3.12
+_LONGEST_NAME = 150
 _DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 _RECORDS, _FILE_ID = 0x00041220, 0x00041500
 
@@ -92,7 +93,13 @@ def open_input(path: Path) -> Iterator[Input]:
 
 
 def _file(path: Path, name: str) -> FileSource:
-    return FileSource(path=path, name=printable(name), size=path.stat().st_size)
+    return FileSource(path=path, name=_shown(name), size=path.stat().st_size)
+
+
+def _shown(name: str) -> str:
+    """A file's name for messages of one line; of a very long one, the end."""
+    text = printable(name)
+    return text if len(text) <= _LONGEST_NAME else f"...{text[-_LONGEST_NAME:]}"
 
 
 def _folder(root: Path) -> Input:
@@ -135,7 +142,7 @@ def _folder(root: Path) -> Input:
 
 
 def _below(root: Path, path: Path) -> str:
-    return printable(path.relative_to(root).as_posix())
+    return _shown(path.relative_to(root).as_posix())
 
 
 def _archive(path: Path) -> zipfile.ZipFile:
@@ -171,7 +178,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> Input:
     ignored: Counter[str] = Counter()
     infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     for info in infos:
-        name = printable(info.filename)
+        name = _shown(info.filename)
         parts = info.filename.replace("\\", "/").split("/")
         if not info.filename:
             ignored["archive member without a name"] += 1
@@ -225,7 +232,7 @@ def _listed(path: Path) -> Input | None:
             text = f"{path} names the file {file_id[:80]!r}, which is no file below it; give the folder with the slices"
             raise ImageError(text)
         place = _as_named(root, parts, names)
-        shown = printable("/".join(parts))
+        shown = _shown("/".join(parts))
         if place is None:
             missing.append(f"{shown} (named by the DICOMDIR, not there)")
         elif not Path(os.path.realpath(place)).is_relative_to(inside):

@@ -89,7 +89,7 @@ class ZipSource:
     @property
     def folder(self) -> str:
         """The folder inside the archive."""
-        return self.name.rpartition("/")[0]
+        return self.member.filename.rpartition("/")[0]
 
     @property
     def size(self) -> int:
