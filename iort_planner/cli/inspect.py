@@ -129,13 +129,13 @@ def _structures(number: int, found: StructureReport, reports: list[SeriesReport]
     numbers = [str(n) for n, report in enumerate(reports, 1) if report.series_uid in found.series_uids]
     rois = ", ".join(f"{n} {name}".strip() for n, name in found.rois[:MOST_LISTED])
     more = len(found.rois) - MOST_LISTED
+    drawn_on = "no frame of reference that a series here names"
+    if numbers:
+        drawn_on = f"the frame of reference of series {', '.join(numbers)}"
     rows = [
         ("file", f"{found.name}, {found.kind}" if found.kind else found.name),
         ("holds", rois + (f" and {more} more" if more > 0 else "")) if found.rois else ("", ""),
-        (
-            "drawn on",
-            f"the frame of reference of series {', '.join(numbers)}" if numbers else "no frame of reference that a series here names",
-        ),
+        ("drawn on", drawn_on),
     ]
     if found.problem:
         rows = [rows[0], ("FAIL", found.problem)]

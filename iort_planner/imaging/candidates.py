@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from iort_planner.errors import ImageError
-from iort_planner.imaging.compressed import LOSSY_SYNTAXES
+from iort_planner.imaging.compressed import JPEG_2000, LOSSY_SYNTAXES
 from iort_planner.imaging.frames import Frame
 from iort_planner.imaging.geometry_checks import (
     PATIENT_POSITIONS,
@@ -194,7 +193,8 @@ def _without_copies(files: Sequence[FileHeader]) -> tuple[list[FileHeader], list
     for uid, same in by_uid.items():
         seen: dict[str, FileHeader] = {}
         for header in same if uid and len(same) > 1 else ():
-            if seen.setdefault(_digest(header), header) is not header:
+            digest = _digest(header)
+            if digest is not None and seen.setdefault(digest, header) is not header:
                 copies.add(id(header))
     kept = [f for f in files if id(f) not in copies]
     if not copies:
@@ -204,17 +204,16 @@ def _without_copies(files: Sequence[FileHeader]) -> tuple[list[FileHeader], list
     return kept, [Problem(id="copies-ignored", status="warn", message=text)]
 
 
-def _digest(header: FileHeader) -> str:
+def _digest(header: FileHeader) -> str | None:
+    """Hash of a file's bytes; None where it cannot be read, which decoding will name."""
     try:
         with header.source.open() as file:
             digest = hashlib.sha256()
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
             return digest.hexdigest()
-    except READ_ERRORS as error:
-        raise ImageError(
-            f"cannot read {header.name}: {getattr(error, 'strerror', None) or error}; check the file"
-        ) from error
+    except READ_ERRORS:
+        return None
 
 
 def _acquisitions(slices: list[Slice]) -> list[Problem]:
@@ -254,6 +253,13 @@ def _header_problems(files: list[FileHeader]) -> list[Problem]:
         if other is not None:  # the values are not shown: they may identify the patient
             text = f"{what} differs between {first.name} and {other.name}; these are not slices of one scan"
             problems.append(Problem(id="mixed-patient", status="fail", message=text))
+    other = next((f for f in files if f.modality != first.modality), None)
+    if other is not None:
+        text = (
+            f"Modality is {first.modality or 'absent'} in {first.name}, {other.modality or 'absent'} in {other.name}; these are "
+            "not slices of one scan"
+        )
+        problems.append(Problem(id="mixed-modality", status="fail", message=text))
     frames = [frame for f in files for frame in f.frames]
     other_frame = next((frame for frame in frames if frame.rescale.stated != frames[0].rescale.stated), None)
     if other_frame is not None:
@@ -288,8 +294,12 @@ def _unknowns(files: list[FileHeader]) -> list[Problem]:
     if assumed is not None:
         name = uid_name(assumed.layout.transfer_syntax_uid)
         warn("transfer-syntax-missing", f"{assumed.name} names no transfer syntax; it was read as {name}")
-    lossy = next((f for f in files if f.lossy or f.layout.transfer_syntax_uid in LOSSY_SYNTAXES), None)
+    lossy = next((f for f in files if f.lossy == "01" or f.layout.transfer_syntax_uid in LOSSY_SYNTAXES), None)
+    unsaid = next((f for f in files if f.layout.transfer_syntax_uid == JPEG_2000 and f.lossy != "00"), None)
     if lossy is not None:
-        text = f"{lossy.name} was compressed with loss: edges and HU are not as the scanner made them"
-        warn("lossy-compression", text)
+        warn(
+            "lossy-compression", f"{lossy.name} was compressed with loss: edges and HU are not as the scanner made them"
+        )
+    elif unsaid is not None:
+        warn("lossy-compression", f"{unsaid.name} may have been compressed with loss: its header does not say")
     return problems

@@ -44,7 +44,7 @@ _NAMES = {
     worker.JPEG_2000: "JPEG 2000",
 }
 SUPPORTED_SYNTAXES = frozenset(_NAMES)
-# Lossy by definition; JPEG 2000 (.91) may be either, and Lossy Image Compression (0028,2110) says which.
+JPEG_2000 = worker.JPEG_2000  # lossy or not: Lossy Image Compression (0028,2110) says which
 LOSSY_SYNTAXES = frozenset({worker.JPEG_BASELINE, worker.JPEG_EXTENDED, worker.JPEG_LS_LOSSY})
 
 SECONDS_A_FRAME = 8.0  # our own choice: a frame takes 0.02 s, and no file may hold the tool for 10 s

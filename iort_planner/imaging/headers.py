@@ -100,7 +100,7 @@ class FileHeader:
     acquired_at: str | None
     frame_of_reference_uid: str
     layout: PixelLayout
-    lossy: bool
+    lossy: str
     syntax_assumed: bool
     frames: tuple[Frame, ...]
     faults: tuple[Problem, ...]
@@ -241,7 +241,7 @@ def _read(source: Source, file: BinaryIO) -> FileHeader:
         acquired_at=_acquired_at(tags),
         frame_of_reference_uid=frame_uid,
         layout=layout,
-        lossy=tags.code(_LOSSY) == "01",
+        lossy=tags.code(_LOSSY),
         syntax_assumed=data_set.syntax_assumed,
         frames=frames,
         faults=tuple(tags.faults),

@@ -174,7 +174,9 @@ def load_series(
         if obstacle is not None:
             kind = GeometryError if chosen.has_geometry else ImageError
             uid = chosen.first.series_uid or "without UID"
-            raise kind(f"series {uid} in {path} cannot be placed: {obstacle.message}")
+            unreadable = next((p.message for p in chosen.problems if p.id == "unreadable-file"), None)
+            also = f" (and {unreadable})" if unreadable else ""
+            raise kind(f"series {uid} in {path} cannot be placed: {obstacle.message}{also}")
         return _load(chosen, path, progress)
 
 

@@ -23,7 +23,7 @@ MAX_HEADER_BYTES = 64 * 2**20
 # An object may not unpack to more than this times its packed size, unless it stays small: even slices that are all
 # padding do not get there (deflate ends at 1032:1, an archive of zeros is a bomb, not a scan). Our own choice.
 MAX_EXPANSION = 200
-SMALL_BYTES = 64 * 2**20
+SMALL_BYTES = 8 * 2**20
 
 
 class Source(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom import config
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 
+from iort_planner.imaging.tags import quiet_pydicom
 from tests.fuzz.seeds import SeedSet, stream_hash
 
 if TYPE_CHECKING:
@@ -43,18 +42,12 @@ class Plane:
 def compare(image: ScanImage, root: Path, seeds: SeedSet) -> str:
     """``same``, ``not judged: why``, or ``wrong: what`` of a loaded volume against the files under ``root``."""
     planes, unread = [], 0
-    mode = config.settings.reading_validation_mode
-    config.settings.reading_validation_mode = config.IGNORE
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for data in _all_files(root):
-                try:
-                    planes += _planes(data, image.series_uid, seeds)
-                except Exception:  # noqa: BLE001  # pydicom raises every kind; such a file cannot be judged
-                    unread += 1
-    finally:
-        config.settings.reading_validation_mode = mode
+    with quiet_pydicom():
+        for data in _all_files(root):
+            try:
+                planes += _planes(data, image.series_uid, seeds)
+            except Exception:  # noqa: BLE001  # pydicom raises every kind; such a file cannot be judged
+                unread += 1
     grid, values = image.volume.grid, image.volume.values
     by_slice: dict[int, list[Plane]] = {}
     for plane in planes:

@@ -99,7 +99,9 @@ def test_structure_files_are_listed_with_the_series_they_are_drawn_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scan = write_scan(tmp_path)
-    write_rtstruct(tmp_path / "rt.dcm", [DrawnRoi(number=3, name="SpinalCanal", contours=mask_contours(lopsided(scan), scan))])
+    write_rtstruct(
+        tmp_path / "rt.dcm", [DrawnRoi(number=3, name="SpinalCanal", contours=mask_contours(lopsided(scan), scan))]
+    )
     assert inspect(str(tmp_path), "--json") == 0
     (found,) = json.loads(capsys.readouterr().out)["structures"]
     assert found == {

@@ -88,6 +88,11 @@ REFUSALS: dict[str, tuple[Edit, str, str]] = {
         "mixed-patient",
         r"Patient ID differs .*s000\.dcm and s006\.dcm",
     ),
+    "another modality": (
+        at_slice(4, "Modality", "XA"),
+        "mixed-modality",
+        r"Modality is CT in s000\.dcm, XA in s004\.dcm",
+    ),
     "another study": (at_slice(6, "StudyInstanceUID", f"{ROOT}.3"), "mixed-patient", r"s000\.dcm and s006\.dcm"),
     "palette": (
         at_slice(3, "PhotometricInterpretation", "PALETTE COLOR"),
