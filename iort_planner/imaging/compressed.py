@@ -50,8 +50,9 @@ LOSSY_SYNTAXES = frozenset({worker.JPEG_BASELINE, worker.JPEG_EXTENDED, worker.J
 SECONDS_A_FRAME = 8.0  # our own choice: a frame takes 0.02 s, and no file may hold the tool for 10 s
 # Our own choice: four times the pixels of the largest detectors, so that no header makes us ask for gigabytes.
 MOST_PIXELS = 4096 * 4096
-# Our own choice, measured at 512 x 512 to 4096 x 4096: JPEG 2000 needs most, 21 bytes a pixel and 8 MB; about twice that.
-_MEMORY_MB, _MEMORY_BYTES_A_PIXEL = 64, 40
+# Our own choice, measured at 512 x 512 to 4096 x 4096: JPEG 2000 needs most, 21 bytes a pixel and 8 MB; twice that and
+# more: a limit that is hit by chance refuses good scans.
+_MEMORY_MB, _MEMORY_BYTES_A_PIXEL = 128, 40
 # Our own choice: no coding makes noise more than twice as large; heads and application segments come on top.
 _MOST_GROWTH, _MOST_OVERHEAD = 2, 2**20
 _MOST_IDLE = 4  # children kept for the next decoder
@@ -220,6 +221,9 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
+            # A second arena of glibc's malloc asks for 128 MB of address space at once: under the limit, 2 % of good
+            # JPEG 2000 frames were refused for it.
+            env={**os.environ, "MALLOC_ARENA_MAX": "1"},
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
 

@@ -15,7 +15,7 @@ from pydicom.encaps import generate_fragments
 from pydicom.pixels.encoders.base import get_encoder
 
 sys.modules.setdefault("dl", None)  # type: ignore[arg-type]  # what the decoding child does, for the encoder here
-import gdcm  # type: ignore[import-untyped]  # noqa: E402  no type information is published for it
+import gdcm  # noqa: E402
 
 from iort_planner.imaging.compressed import FrameFormat  # noqa: E402
 
