@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from iort_planner.applicator import Applicator
-    from iort_planner.imaging.pixels import Progress
+    from iort_planner.imaging.dicom.pixels import Progress
     from iort_planner.imaging.volume import Volume
     from iort_planner.planning.plan import Plan
 
@@ -191,7 +191,7 @@ def _canal(
             )
         return canal_from_points(points, hu_calibrated=image.volume.hu_calibrated), None, None
     if request.canal_file is not None:
-        from iort_planner.imaging.structures import read_structure
+        from iort_planner.imaging.structures.read import read_structure
 
         structure = read_structure(
             request.canal_file, grid, frames_of_reference=image.frames_of_reference, roi=request.canal_roi

@@ -111,7 +111,7 @@ def _read_mask(plan: Plan, plan_dir: Path, grid: ImageGrid) -> npt.NDArray[np.ui
         return None
     import numpy as np
 
-    from iort_planner.imaging.structures import read_label_map
+    from iort_planner.imaging.structures.read import read_label_map
     from iort_planner.planning.plan import map_sha256
 
     path = plan_dir / "canal.nii.gz"

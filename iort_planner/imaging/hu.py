@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
 
-from iort_planner.imaging.pixels import CT_IMAGE_STORAGE, Rescale, StoredSlice
+from iort_planner.imaging.dicom.pixels import CT_IMAGE_STORAGE, Rescale, StoredSlice
 from iort_planner.imaging.volume import VoxelArray
 
 ENHANCED_CT = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})  # and Legacy Converted

@@ -11,13 +11,13 @@ from typing import TypeAlias
 import numpy as np
 
 from iort_planner.errors import GeometryError, ImageError
-from iort_planner.imaging.candidates import FRAMES_MIXED, TILT_RESAMPLED, Candidate, OnRequest, make_candidate
+from iort_planner.imaging.dicom.candidates import FRAMES_MIXED, TILT_RESAMPLED, Candidate, OnRequest, make_candidate
+from iort_planner.imaging.dicom.pixels import Progress, decode_slices
+from iort_planner.imaging.dicom.sources import FileSource, Source
+from iort_planner.imaging.dicom.tags import quiet_pydicom
 from iort_planner.imaging.geometry_checks import Problem
 from iort_planner.imaging.hu import HuAnswer, hu_from_content, padding_above_air
-from iort_planner.imaging.pixels import Progress, decode_slices
-from iort_planner.imaging.sources import FileSource, Source
 from iort_planner.imaging.table_side import table_contradiction
-from iort_planner.imaging.tags import quiet_pydicom
 from iort_planner.imaging.tilt import resample_tilt as make_straight
 from iort_planner.imaging.volume import Volume, VoxelArray
 
@@ -214,7 +214,7 @@ def survey_path(path: Path, progress: Progress | None = None) -> Survey:
 @contextmanager
 def _find(path: Path, on_request: OnRequest) -> Iterator[tuple[list[Candidate], tuple[Source, ...], _Ignored]]:
     """Every series under ``path``, structure files, and what was ignored; files can be read as long as this is open."""
-    from iort_planner.imaging.discovery import find_images
+    from iort_planner.imaging.dicom.discovery import find_images
 
     with find_images(path) as found:
         notes = []
@@ -360,7 +360,7 @@ def _report(candidate: Candidate, progress: Progress | None) -> SeriesReport:
 
 
 def _structure_report(source: Source, candidates: list[Candidate]) -> StructureReport:
-    from iort_planner.imaging.structures import list_structures
+    from iort_planner.imaging.structures.read import list_structures
 
     if not isinstance(source, FileSource):
         problem = "in an archive: unpack it to use its structures"

@@ -41,7 +41,7 @@ _OURS = (
     _COMMON
     + """
 import scipy.ndimage, scipy.signal, pydicom
-from iort_planner.imaging import candidates, discovery, headers
+from iort_planner.imaging.dicom import candidates, discovery, headers
 from iort_planner.imaging.series import load_series
 before = status("VmRSS")
 start = time.perf_counter()

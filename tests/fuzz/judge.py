@@ -106,7 +106,8 @@ class Judge:
 
     def __init__(self, seeds: SeedSet, area: Path, command_every: int) -> None:
         from iort_planner.errors import IortError
-        from iort_planner.imaging import series, structures
+        from iort_planner.imaging import series
+        from iort_planner.imaging.structures import read as structures
 
         self._seeds, self._area, self._every = seeds, area, command_every
         self._iort_error, self._series = IortError, series

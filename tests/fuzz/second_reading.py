@@ -17,7 +17,7 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 
-from iort_planner.imaging.tags import quiet_pydicom
+from iort_planner.imaging.dicom.tags import quiet_pydicom
 from tests.fuzz.seeds import SeedSet, stream_hash
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from iort_planner.errors import ImageError
-from iort_planner.imaging.structures import read_structure
+from iort_planner.imaging.structures.read import read_structure
 from iort_planner.imaging.volume import ImageGrid
 
 from .dicom_factory import ROOT, Scan, ds

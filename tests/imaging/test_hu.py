@@ -12,8 +12,8 @@ import pytest
 import SimpleITK
 from pydicom.dataset import FileDataset
 
+from iort_planner.imaging.dicom.pixels import Rescale
 from iort_planner.imaging.hu import hu_from_content, hu_from_header
-from iort_planner.imaging.pixels import Rescale
 from iort_planner.imaging.series import load_series
 from iort_planner.phantom import build, find_spec, read_spec
 

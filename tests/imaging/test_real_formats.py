@@ -19,15 +19,15 @@ import pytest
 import SimpleITK
 
 from iort_planner.errors import ImageError
-from iort_planner.imaging.candidates import Slice
-from iort_planner.imaging.compressed import SUPPORTED_SYNTAXES
+from iort_planner.imaging.dicom.candidates import Slice
+from iort_planner.imaging.dicom.compressed import SUPPORTED_SYNTAXES
+from iort_planner.imaging.dicom.headers import FileHeader, read_header
+from iort_planner.imaging.dicom.pixels import NATIVE_SYNTAXES, decode_slices, uid_name
+from iort_planner.imaging.dicom.sources import FileSource
+from iort_planner.imaging.dicom.tags import quiet_pydicom
 from iort_planner.imaging.geometry_checks import Problem
-from iort_planner.imaging.headers import FileHeader, read_header
-from iort_planner.imaging.pixels import NATIVE_SYNTAXES, decode_slices, uid_name
 from iort_planner.imaging.series import ScanImage, inspect_path, load_series, survey_path
-from iort_planner.imaging.sources import FileSource
-from iort_planner.imaging.structures import list_structures, read_structure
-from iort_planner.imaging.tags import quiet_pydicom
+from iort_planner.imaging.structures.read import list_structures, read_structure
 from iort_planner.imaging.volume import ImageGrid
 
 sitk: Any = SimpleITK
@@ -266,7 +266,7 @@ def test_page_explains_every_problem_id_of_the_code() -> None:
     others = {"ct-enhanced", "label-map", "grid-constant"}
     others |= {"left-anterior-superior", "left-posterior-superior", "right-anterior-superior"}
     found: set[str] = set()
-    for file in (ROOT / "iort_planner" / "imaging").glob("*.py"):
+    for file in (ROOT / "iort_planner" / "imaging").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found |= set(re.findall(r"\A(?:[a-z]+(?:-[a-z]+)+|localizer)\Z", node.value))

@@ -11,7 +11,7 @@ import SimpleITK
 
 from iort_planner.errors import ImageError
 from iort_planner.imaging.series import inspect_path, load_series
-from iort_planner.imaging.structures import read_label_map
+from iort_planner.imaging.structures.read import read_label_map
 from iort_planner.imaging.volume import ImageGrid
 
 sitk: Any = SimpleITK

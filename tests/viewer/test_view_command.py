@@ -14,7 +14,7 @@ from PIL import Image
 from iort_planner.cli.main import main
 from iort_planner.imaging.nifti import write_nifti
 from iort_planner.imaging.series import load_series
-from iort_planner.imaging.structures import read_label_map
+from iort_planner.imaging.structures.read import read_label_map
 from iort_planner.viewer import render
 from iort_planner.workflow import PlanRequest, plan_scan
 

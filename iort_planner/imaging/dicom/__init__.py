@@ -1,0 +1,1 @@
+"""DICOM files and archives of them -> series of slices with their pixels."""

@@ -1,0 +1,1 @@
+"""Structure files (RTSTRUCT, DICOM SEG, label maps) -> masks on the image's grid."""
