@@ -252,7 +252,7 @@ class Judge:
     def _text(self, outcome: Outcome, what: str, texts: list[str], *, lines: bool) -> None:
         """Each message is one printable line that does not show the patient's name."""
         for text in texts:
-            if SECRET in text:
+            if SECRET in text.replace(f"{SECRET}^Name.dcm", ""):  # a file's own name may be shown, whatever it is
                 outcome.bad.append(("name-shown", f"{what}: {text[:300]}"))
             if not text or len(text.splitlines()) > 1 or not all(c.isprintable() for c in text):
                 outcome.bad.append(("not-one-line", f"{what}: {text[:300]!r}"))

@@ -9,7 +9,6 @@ Encoding: DICOM PS3.5 chapter 7; deflated syntax: PS3.5 A.5; file head: PS3.10 c
 
 from __future__ import annotations
 
-import math
 import mmap
 import struct
 import zlib
@@ -27,6 +26,9 @@ MAX_ELEMENTS = 1_500_000
 _MAX_DEPTH = 12  # what is read here lies at most 4 sequences deep
 _MAX_DEFLATED_BYTES = 1 << 28  # unpacked; our own choice
 _MAX_READ_BYTES = 1 << 26  # larger files are mapped, not read
+
+# Beyond this, products of coordinates overflow; what is merely absurd is named where its meaning is known. Our own choice.
+_LARGEST_DECIMAL = 1e12
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -172,7 +174,7 @@ class DicomFile:
         return int.from_bytes(self.data[element.start : element.start + 2], "big" if self._coding.big else "little")
 
     def decimals(self, elements: Elements, tag: int) -> list[float] | None:
-        """Finite numbers written as text (DS), any count; None where absent or malformed."""
+        """Numbers written as text (DS), any count; None where absent or malformed."""
         raw = self.raw(elements, tag)
         if not raw or raw.translate(None, _DS_CHARACTERS):
             return None
@@ -180,7 +182,7 @@ class DicomFile:
             values = [float(part) for part in raw.split(b"\\")]
         except ValueError:
             return None
-        return values if all(map(math.isfinite, values)) else None
+        return values if all(abs(value) <= _LARGEST_DECIMAL for value in values) else None  # NaN is refused too
 
     def damaged(self, what: str) -> ImageError:
         """The refusal of a malformed file."""
