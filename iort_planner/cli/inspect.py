@@ -14,7 +14,7 @@ from iort_planner.cli import options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from iort_planner.imaging.series import SeriesReport, StructureReport, Survey
+    from iort_planner.imaging.survey import SeriesReport, StructureReport, Survey
 
 SCHEMA = "iort-planner/inspect/1"
 WIDTH, LABEL_WIDTH = 110, 15
@@ -41,7 +41,7 @@ def add_subparser(subparsers: options.Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from iort_planner.imaging.series import survey_path
+    from iort_planner.imaging.survey import survey_path
 
     with options.slices(quiet=args.quiet) as slices:
         survey = survey_path(args.input, slices)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-
 from iort_planner.errors import GeometryError, ImageError
 from iort_planner.imaging.dicom.candidates import FRAMES_MIXED, TILT_RESAMPLED, Candidate, OnRequest, make_candidate
 from iort_planner.imaging.dicom.pixels import Progress, decode_slices
-from iort_planner.imaging.dicom.sources import FileSource, Source
+from iort_planner.imaging.dicom.sources import Source
 from iort_planner.imaging.dicom.tags import quiet_pydicom
 from iort_planner.imaging.geometry_checks import Problem
 from iort_planner.imaging.hu import HuAnswer, hu_from_content, padding_above_air
@@ -82,55 +80,6 @@ class ScanImage:
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesReport:
-    """One image series as `inspect` shows it.
-
-    ``plannable`` means that no problem has the status ``fail``. Sizes and spacings are in the order i, j, k;
-    they are None where the files do not say them, or not with one voice. ``axes`` are the patient directions (L, R, P, A, S,
-    I) that i, j, k run nearest to, ``obliquity_deg`` how far the worst of them is off.
-    """
-
-    series_uid: str
-    kind: str
-    modality: str
-    size_voxels: tuple[int, int, int] | None
-    spacing_mm: tuple[float, float, float] | None
-    hu_calibrated: bool
-    plannable: bool
-    problems: tuple[Problem, ...]
-    axes: tuple[str, str, str] | None
-    obliquity_deg: float | None
-    description: str
-    patient_position: str
-    acquired_at: str | None
-    file_count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StructureReport:
-    """One structure file as `inspect` shows it.
-
-    ``rois`` are its structures as (number, name), ``series_uids`` the series found beside it in the same frame of
-    reference. ``problem`` says why it could not be read; empty if it could.
-    """
-
-    name: str
-    kind: str
-    rois: tuple[tuple[int, str], ...]
-    series_uids: tuple[str, ...]
-    problem: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """Everything found under a path: image series, structure files, and what else lay there with how often."""
-
-    series: tuple[SeriesReport, ...]
-    structures: tuple[StructureReport, ...]
-    ignored: tuple[tuple[str, int], ...]
-
-
 def load_series(
     path: Path,
     series_uid: str | None = None,
@@ -168,7 +117,7 @@ def load_series(
         If the slices do not make one volume that can be placed; the message names files and numbers.
     """
     on_request = OnRequest(resample_tilt=resample_tilt, accept_mixed_frames=accept_mixed_frames)
-    with _find(path, on_request) as (candidates, _, _):
+    with find_candidates(path, on_request) as (candidates, _, _):
         chosen = _choose(candidates, series_uid, path)
         obstacle = chosen.obstacle
         if obstacle is not None:
@@ -177,7 +126,7 @@ def load_series(
             unreadable = next((p.message for p in chosen.problems if p.id == "unreadable-file"), None)
             also = f" (and {unreadable})" if unreadable else ""
             raise kind(f"series {uid} in {path} cannot be placed: {obstacle.message}{also}")
-        return _load(chosen, path, progress)
+        return load_candidate(chosen, path, progress)
 
 
 def load_again(path: Path, series_uid: str | None, check_ids: Collection[str]) -> ScanImage:
@@ -190,29 +139,10 @@ def load_again(path: Path, series_uid: str | None, check_ids: Collection[str]) -
     )
 
 
-def inspect_path(path: Path, progress: Progress | None = None) -> list[SeriesReport]:
-    """List the image series under a path with their geometry and every problem.
-
-    Raises
-    ------
-    ImageError
-        If there is no such path or no image there.
-    """
-    return list(survey_path(path, progress).series)
-
-
-def survey_path(path: Path, progress: Progress | None = None) -> Survey:
-    """`inspect_path` together with structure files and what was ignored."""
-    with _find(path, OnRequest()) as (candidates, structures, ignored):
-        return Survey(
-            series=tuple(_report(c, progress) for c in candidates),
-            structures=tuple(_structure_report(source, candidates) for source in structures),
-            ignored=ignored,
-        )
-
-
 @contextmanager
-def _find(path: Path, on_request: OnRequest) -> Iterator[tuple[list[Candidate], tuple[Source, ...], _Ignored]]:
+def find_candidates(
+    path: Path, on_request: OnRequest
+) -> Iterator[tuple[list[Candidate], tuple[Source, ...], _Ignored]]:
     """Every series under ``path``, structure files, and what was ignored; files can be read as long as this is open."""
     from iort_planner.imaging.dicom.discovery import find_images
 
@@ -258,7 +188,7 @@ def _listing(candidates: list[Candidate]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def _load(candidate: Candidate, path: Path, progress: Progress | None) -> ScanImage:
+def load_candidate(candidate: Candidate, path: Path, progress: Progress | None) -> ScanImage:
     """Pixels and image of a candidate without obstacle."""
     values, hu, problems = _pixels(candidate, progress)
     grid = candidate.grid
@@ -293,7 +223,8 @@ def _load(candidate: Candidate, path: Path, progress: Progress | None) -> ScanIm
     )
 
 
-def _hu_problem(answer: HuAnswer) -> list[Problem]:
+def hu_problem(answer: HuAnswer) -> list[Problem]:
+    """The finding that values are not HU, if they are not."""
     if answer.calibrated:
         return []
     text = f"values are not HU: {answer.reason}; only relative intensities are used"
@@ -314,66 +245,8 @@ def _pixels(candidate: Candidate, progress: Progress | None) -> tuple[VoxelArray
             f"{inverted} is MONOCHROME1 and its values are not HU ({hu.reason}): nothing says whether high values "
             "are dense or empty; export the series as MONOCHROME2"
         )
-    problems = [*candidate.problems, *_hu_problem(hu)]
+    problems = [*candidate.problems, *hu_problem(hu)]
     padding = padding_above_air(stored, values) if hu.calibrated else None
     if padding is not None:
         problems.append(Problem(id="padding-above-air", status="warn", message=padding))
     return values, hu, tuple(problems)
-
-
-def _report(candidate: Candidate, progress: Progress | None) -> SeriesReport:
-    first = candidate.first
-    problems, hu = candidate.problems, candidate.header_hu
-    grid = candidate.grid
-    if candidate.obstacle is None:
-        try:
-            image = _load(candidate, Path(), progress)
-        except ImageError as error:
-            hu = HuAnswer(calibrated=False, reason="pixels cannot be read")
-            problems = (*problems, Problem(id="pixels-unreadable", status="fail", message=str(error)))
-        else:
-            problems, grid = image.problems, image.volume.grid
-            hu = HuAnswer(calibrated=image.volume.hu_calibrated, reason="")
-    else:
-        if candidate.slices:  # of other objects nothing is known
-            problems = (*problems, *_hu_problem(hu))
-        hu = HuAnswer(calibrated=False, reason=hu.reason or "pixels were not read")
-    size = grid.size_voxels if grid is not None else None
-    if size is None and len(candidate.files) == 1 and first.layout.frames > 1:
-        size = (first.layout.columns, first.layout.rows, first.layout.frames)
-    return SeriesReport(
-        series_uid=first.series_uid,
-        kind=candidate.kind,
-        modality=first.modality,
-        size_voxels=size,
-        spacing_mm=_spacing(grid.spacing_mm) if grid is not None else None,
-        hu_calibrated=hu.calibrated,
-        plannable=all(p.status != "fail" for p in problems),
-        problems=problems,
-        axes=grid.axis_letters if grid is not None else None,
-        obliquity_deg=round(grid.obliquity_deg, 3) if grid is not None else None,
-        description=first.description,
-        patient_position=first.patient_position,
-        acquired_at=candidate.acquired_at,
-        file_count=len(candidate.files),
-    )
-
-
-def _structure_report(source: Source, candidates: list[Candidate]) -> StructureReport:
-    from iort_planner.imaging.structures.read import list_structures
-
-    if not isinstance(source, FileSource):
-        problem = "in an archive: unpack it to use its structures"
-        return StructureReport(name=source.name, kind="", rois=(), series_uids=(), problem=problem)
-    try:
-        found = list_structures(source.path)
-    except ImageError as error:
-        return StructureReport(name=source.name, kind="", rois=(), series_uids=(), problem=str(error))
-    frames = frozenset(found.frame_of_reference_uids)
-    beside = tuple(c.first.series_uid for c in candidates if c.frames_of_reference & frames)
-    return StructureReport(name=source.name, kind=found.kind, rois=found.rois, series_uids=beside, problem="")
-
-
-def _spacing(spacing_mm: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[float, float, float]:
-    i, j, k = (round(float(v), 9) for v in spacing_mm)
-    return (i, j, k)

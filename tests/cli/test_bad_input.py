@@ -156,7 +156,7 @@ def test_an_unforeseen_error_is_still_one_line(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a fault of ours")
 
-    monkeypatch.setattr("iort_planner.imaging.series.survey_path", broken)
+    monkeypatch.setattr("iort_planner.imaging.survey.survey_path", broken)
     monkeypatch.delenv("IORT_PLANNER_DEBUG", raising=False)
     assert main(["inspect", str(tmp_path)]) == 2
     assert "internal error (ZeroDivisionError: a fault of ours)" in capsys.readouterr().err

@@ -106,11 +106,11 @@ class Judge:
 
     def __init__(self, seeds: SeedSet, area: Path, command_every: int) -> None:
         from iort_planner.errors import IortError
-        from iort_planner.imaging import series
+        from iort_planner.imaging import series, survey
         from iort_planner.imaging.structures import read as structures
 
         self._seeds, self._area, self._every = seeds, area, command_every
-        self._iort_error, self._series = IortError, series
+        self._iort_error, self._series, self._survey = IortError, series, survey
         self._structures = structures
         self._log = _Log()
         logging.getLogger().addHandler(self._log)
@@ -183,7 +183,7 @@ class Judge:
 
     def _scan(self, outcome: Outcome, path: Path, root: Path) -> int:
         """``inspect`` and ``load_series`` on one path; bytes of the largest volume that was or would be made."""
-        survey = self._call(outcome, "survey", self._series.survey_path, path)
+        survey = self._call(outcome, "survey", self._survey.survey_path, path)
         plannable = None
         volume_bytes = 0
         if survey is not None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from iort_planner.errors import IortError
-from iort_planner.imaging.series import load_series, survey_path
+from iort_planner.imaging.series import load_series
+from iort_planner.imaging.survey import survey_path
 from tests.fuzz import elements as dicom
 from tests.fuzz.mutate_containers import Member, write_zip
 from tests.imaging.dicom_factory import Scan, write_scan

@@ -16,7 +16,8 @@ import pytest
 from pydicom.dataset import FileDataset
 
 from iort_planner.errors import ImageError
-from iort_planner.imaging.series import ScanImage, load_series, survey_path
+from iort_planner.imaging.series import ScanImage, load_series
+from iort_planner.imaging.survey import survey_path
 
 from .dicom_factory import OBLIQUE, Edit, Scan
 

@@ -20,8 +20,9 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
 from iort_planner.cli.main import main
-from iort_planner.imaging.series import inspect_path, load_series, survey_path
+from iort_planner.imaging.series import load_series
 from iort_planner.imaging.structures.read import read_structure
+from iort_planner.imaging.survey import inspect_path, survey_path
 
 from .dicom_factory import FLIPPED, OBLIQUE, ROOT, SAGITTAL, Scan, ds, slice_dataset, store, write_scan
 from .multiframe_factory import Frames, write_frames

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pytest
 from scipy.spatial.transform import Rotation
 
-from iort_planner.imaging.series import ScanImage, inspect_path, load_series
+from iort_planner.imaging.series import ScanImage, load_series
+from iort_planner.imaging.survey import inspect_path
 from tests.imaging.dicom_factory import Scan, write_scan
 from tests.imaging.multiframe_factory import Frames, Kind, write_frames
 

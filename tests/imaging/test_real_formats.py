@@ -26,8 +26,9 @@ from iort_planner.imaging.dicom.pixels import NATIVE_SYNTAXES, decode_slices, ui
 from iort_planner.imaging.dicom.sources import FileSource
 from iort_planner.imaging.dicom.tags import quiet_pydicom
 from iort_planner.imaging.geometry_checks import Problem
-from iort_planner.imaging.series import ScanImage, inspect_path, load_series, survey_path
+from iort_planner.imaging.series import ScanImage, load_series
 from iort_planner.imaging.structures.read import list_structures, read_structure
+from iort_planner.imaging.survey import inspect_path, survey_path
 from iort_planner.imaging.volume import ImageGrid
 
 sitk: Any = SimpleITK

@@ -10,8 +10,9 @@ import pytest
 import SimpleITK
 
 from iort_planner.errors import ImageError
-from iort_planner.imaging.series import inspect_path, load_series
+from iort_planner.imaging.series import load_series
 from iort_planner.imaging.structures.read import read_label_map
+from iort_planner.imaging.survey import inspect_path
 from iort_planner.imaging.volume import ImageGrid
 
 sitk: Any = SimpleITK

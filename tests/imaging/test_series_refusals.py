@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset, FileDataset
 
 from iort_planner.errors import GeometryError, ImageError
 from iort_planner.imaging.geometry_checks import SlicePlane, coarse_status, patient_position_known, stack_slices
-from iort_planner.imaging.series import inspect_path, load_series
+from iort_planner.imaging.series import load_series
+from iort_planner.imaging.survey import inspect_path
 
 from .dicom_factory import OBLIQUE, ROOT, Edit, Scan, ds, slice_dataset, write_scan
 

@@ -19,7 +19,8 @@ from pydicom.uid import (
 )
 
 from iort_planner.errors import GeometryError, ImageError
-from iort_planner.imaging.series import inspect_path, load_series
+from iort_planner.imaging.series import load_series
+from iort_planner.imaging.survey import inspect_path
 from tests.imaging.dicom_factory import write_scan
 
 

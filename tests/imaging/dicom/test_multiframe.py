@@ -10,7 +10,8 @@ import pytest
 from pydicom.dataset import FileDataset
 
 from iort_planner.errors import IortError
-from iort_planner.imaging.series import ScanImage, inspect_path, load_series
+from iort_planner.imaging.series import ScanImage, load_series
+from iort_planner.imaging.survey import inspect_path
 from tests.imaging.dicom_factory import OBLIQUE, PRONE, Scan, ds, write_scan
 from tests.imaging.multiframe_factory import (
     ENCAPSULATED,
