@@ -9,7 +9,11 @@ The public names are loaded when first used, so that ``import iort_planner`` and
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
+
+# gdcm and, through it, pydicom import a module `dl` that Python lost long ago; a folder of that name would do as it.
+sys.modules.setdefault("dl", None)  # type: ignore[arg-type]
 
 __version__ = "0.1.0"
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from iort_planner import library
 from iort_planner.errors import ApplicatorError
+from iort_planner.inputs import read_small
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,7 +176,7 @@ def read_applicator(name_or_path: str | Path = library.DEFAULT_APPLICATOR) -> Ap
     """
     path = library.find("applicators", name_or_path)
     try:
-        data = path.read_bytes()
+        data = read_small(path)
     except OSError as error:
         raise ApplicatorError(
             f"applicator {str(name_or_path)!r} cannot be read ({error.strerror}); give a TOML file or one of: "

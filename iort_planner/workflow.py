@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +13,11 @@ import numpy as np
 from iort_planner import library
 from iort_planner.applicator import read_applicator
 from iort_planner.dose.water import dose_grid, dose_on_grid
-from iort_planner.errors import InputError
+from iort_planner.errors import CanalNotFoundError, InputError, NeedleNotFoundError
 from iort_planner.geometry.canal import SpinalCanal, canal_from_points, segment_canal
 from iort_planner.geometry.canal_surface import canal_from_mask, canal_mask
-from iort_planner.geometry.needle import Needle, locate_needle, manual_needle
+from iort_planner.geometry.distance import canal_distances
+from iort_planner.geometry.needle import Confidence, Needle, locate_needle, manual_needle
 from iort_planner.imaging.series import ScanImage, load_series
 from iort_planner.output import PLAN_FOLDER, whole_folder
 from iort_planner.planning.checks import CanalFile
@@ -26,7 +28,7 @@ from iort_planner.source.table_file import read_table
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -139,10 +141,11 @@ def plan_into(
     # Absolute, so that 'view' finds it from anywhere; a name that is no UTF-8 is written with escapes.
     shown = str((shown_path or request.path).absolute()).encode("utf-8", "backslashreplace").decode("utf-8")
     image = replace(image, path=shown)
-    step("needle")
-    needle = _needle(request, image.volume, applicator)
-    step("canal")
-    canal, mask, file = _canal(request, image, needle)
+    with _scan_warnings(image):
+        step("needle")
+        needle = _needle(request, image.volume, applicator)
+        step("canal")
+        canal, mask, file = _canal(request, image, needle, applicator)
     step("dose and checks")
     plan = make_plan(
         image=image,
@@ -169,6 +172,28 @@ def plan_into(
     )
 
 
+@contextmanager
+def _scan_warnings(image: ScanImage) -> Iterator[None]:
+    """Where nothing is found, say what the scan itself warns of: that may be why."""
+    try:
+        yield
+    except (NeedleNotFoundError, CanalNotFoundError) as error:
+        if not image.problems:
+            raise
+        warned = ", ".join(dict.fromkeys(problem.id for problem in image.problems))
+        raise type(error)(f"{error} (the scan itself has warnings: {warned}; see inspect)") from error
+
+
+def _automatic(volume: Volume, needle: Needle, applicator: Applicator) -> tuple[float | None, bool]:
+    """How far the automatic canal is from the source centre, to compare a given one with, and whether it is sure."""
+    try:
+        canal = segment_canal(volume, needle.source_lps_mm, needle.axis_lps)
+        distance = canal_distances(needle, applicator, canal).distance_from_source_mm
+    except CanalNotFoundError:
+        return None, False
+    return distance, canal.confidence is Confidence.HIGH
+
+
 def _needle(request: PlanRequest, volume: Volume, applicator: Applicator) -> Needle:
     if request.tip is not None and request.axis is not None:
         return manual_needle(volume, applicator, np.array(request.tip), np.array(request.axis))
@@ -179,7 +204,7 @@ def _needle(request: PlanRequest, volume: Volume, applicator: Applicator) -> Nee
 
 
 def _canal(
-    request: PlanRequest, image: ScanImage, needle: Needle
+    request: PlanRequest, image: ScanImage, needle: Needle, applicator: Applicator
 ) -> tuple[SpinalCanal, npt.NDArray[np.uint8] | None, CanalFile | None]:
     grid = image.volume.grid
     if request.canal_points:
@@ -206,8 +231,11 @@ def _canal(
             file_spacing_mm=structure.spacing_mm,
             hu_calibrated=image.volume.hu_calibrated,
         )
+        automatic_mm, sure = _automatic(image.volume, needle, applicator)
         file = CanalFile(
             name=request.canal_file.name,
+            automatic_mm=automatic_mm,
+            automatic_sure=sure,
             sha256=digest,
             structure=structure.roi,
             frame_verified=structure.frame_verified,

@@ -119,6 +119,8 @@ def _series(number: int, report: SeriesReport, path: Path, *, alone: bool) -> li
     ]
     choice = "" if alone else f" --series {report.series_uid}"
     command = [f"  plan it      iort-planner plan {shlex.quote(_plain(str(path)))}{choice} --out PLAN"]
+    if not (alone or report.series_uid):
+        command = ["  plan it      give its own folder or file: it has no UID to choose it by"]
     failed = [p.id for p in report.problems if p.status == "fail"]
     verdict = "can be planned" if report.plannable else f"cannot be planned: {', '.join(dict.fromkeys(failed))}"
     lines = [line for label, text in rows for line in _wrapped(label, text)]

@@ -19,7 +19,8 @@ ENHANCED_CT = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1
 _ARITHMETIC = {"ADDITION", "SUBTRACTION", "MULTIPLICATION", "DIVISION", "STD_DEVIATION", "MASKED", "T_TEST", "Z_SCORE"}
 _FUNCTIONAL = {"MTT", "RCBF", "RCBV", "TTP", "TMAX", "PERMEABILITY", "QUANTITY"}
 _MATERIAL = {"MAT_SPECIFIC", "MAT_REMOVED", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "MAT_MODIFIED"}
-_NO_HU_TYPES = _ARITHMETIC | _FUNCTIONAL | _MATERIAL | {"EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "LOCALIZER"}
+_PICTURES = frozenset({"LOCALIZER", "MIP", "MINIP", "PROJECTION IMAGE"})
+_NO_HU_TYPES = _ARITHMETIC | _FUNCTIONAL | _MATERIAL | _PICTURES | {"EFF_ATOMIC_NUM", "ELECTRON_DENSITY"}
 
 # HU content: air is -1000 by definition; noise, partial volume and beam hardening lift it, and lung or gas
 # in the body lies near -850 and below. Soft tissue, fat and trabecular bone lie between -200 and 300.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
 from iort_planner.errors import GeometryError, ImageError
 from iort_planner.imaging.dicom.candidates import FRAMES_MIXED, TILT_RESAMPLED, Candidate, OnRequest, make_candidate
-from iort_planner.imaging.dicom.pixels import Progress, decode_slices
+from iort_planner.imaging.dicom.pixels import Progress, StoredSlice, decode_slices
 from iort_planner.imaging.dicom.sources import Source
 from iort_planner.imaging.dicom.tags import quiet_pydicom
 from iort_planner.imaging.geometry_checks import Problem
@@ -20,6 +22,10 @@ from iort_planner.imaging.tilt import resample_tilt as make_straight
 from iort_planner.imaging.volume import Volume, VoxelArray
 
 _Ignored: TypeAlias = tuple[tuple[str, int], ...]
+# Neighbouring slices differ by noise and by what changes in the body; in the median over a slice that is far below
+# this. Our own choice.
+RESCALE_STEP_HU = 100.0
+NOISY_VALUES = 64  # our own choice: drawn pictures have fewer, a slice of a scan has hundreds
 # Where no slice reaches after a tilted stack was made straight: air, as scanners pad it.
 OUTSIDE_HU = -1024.0
 _MOST_LISTED = 8
@@ -162,7 +168,11 @@ def _choose(candidates: list[Candidate], series_uid: str | None, path: Path) -> 
         named = [c for c in candidates if c.first.series_uid == series_uid]
         if not named:
             raise ImageError(f"no series {series_uid} in {path}; there is {_listing(candidates)}")
-        return next((c for c in named if c.obstacle is None), named[0])
+        if len(named) > 1:
+            raise ImageError(
+                f"series {series_uid} names {len(named)} objects in {path} ({_listing(named)}); give the folder or file of one"
+            )
+        return named[0]
     placeable = [c for c in candidates if c.obstacle is None]
     plannable = [c for c in placeable if all(p.status != "fail" for p in c.problems)]
     for choice in (plannable, placeable, candidates):
@@ -223,6 +233,28 @@ def load_candidate(candidate: Candidate, path: Path, progress: Progress | None) 
     )
 
 
+def _content(stored: Sequence[StoredSlice], values: VoxelArray, *, calibrated: bool) -> Iterator[Problem]:
+    """What neighbouring slices show of a wrong export: one given twice, a step where the rescale changes."""
+    same = next((k for k in range(len(values) - 1) if _same_picture(values[k], values[k + 1])), None)
+    if same is not None:
+        text = f"{stored[same].name} and {stored[same + 1].name} show the very same picture: is one of them missing?"
+        yield Problem(id="same-picture", status="warn", message=text)
+    for k in range(1, len(values)):
+        if calibrated and stored[k].rescale != stored[k - 1].rescale:
+            step = values[k, ::4, ::4].astype(np.float64) - values[k - 1, ::4, ::4]
+            jump = float(np.median(step))
+            if abs(jump) > RESCALE_STEP_HU:
+                raise ImageError(
+                    f"from {stored[k - 1].name} to {stored[k].name} the rescale changes and all values jump by {jump:.0f} HU, "
+                    f"limit {RESCALE_STEP_HU:.0f}: one of them is wrong; export the series again"
+                )
+
+
+def _same_picture(one: VoxelArray, other: VoxelArray) -> bool:
+    """Whether two slices are equal although they are noisy, as no two slices of a scan are."""
+    return np.array_equal(one, other) and np.unique(one).size > NOISY_VALUES
+
+
 def hu_problem(answer: HuAnswer) -> list[Problem]:
     """The finding that values are not HU, if they are not."""
     if answer.calibrated:
@@ -245,7 +277,7 @@ def _pixels(candidate: Candidate, progress: Progress | None) -> tuple[VoxelArray
             f"{inverted} is MONOCHROME1 and its values are not HU ({hu.reason}): nothing says whether high values "
             "are dense or empty; export the series as MONOCHROME2"
         )
-    problems = [*candidate.problems, *hu_problem(hu)]
+    problems = [*candidate.problems, *hu_problem(hu), *_content(stored, values, calibrated=hu.calibrated)]
     padding = padding_above_air(stored, values) if hu.calibrated else None
     if padding is not None:
         problems.append(Problem(id="padding-above-air", status="warn", message=padding))

@@ -12,6 +12,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from iort_planner.errors import PlanError
+from iort_planner.inputs import read_small
 from iort_planner.planning.plan import SCHEMA, Plan, verdict
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def read_plan(path: Path) -> Plan:
         If the file is missing, no JSON, does not fit the schema, or contradicts itself.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        content = json.loads(read_small(path).decode("utf-8"), parse_constant=_no_constant)
     except OSError as error:
         raise PlanError(f"no plan at {path} ({error.strerror}); give the folder that 'plan' or 'demo' wrote") from error
     except ValueError as error:

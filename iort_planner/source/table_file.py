@@ -16,6 +16,7 @@ import numpy as np
 
 from iort_planner import library
 from iort_planner.errors import DepthDoseTableError
+from iort_planner.inputs import require_regular
 from iort_planner.source.depth_dose import DepthDoseTable, ReferencePoint, Scale
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def read_table(name_or_path: str | Path = library.DEFAULT_TABLE) -> DepthDoseTab
     """
     path = library.find("tables", name_or_path)
     try:
-        size = path.stat().st_size
+        size = require_regular(path)
         data = path.read_bytes() if size <= _LARGEST_FILE else b""
     except OSError as error:
         raise DepthDoseTableError(

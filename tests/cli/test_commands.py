@@ -84,7 +84,9 @@ def test_a_canal_from_a_label_map_gives_the_automatic_distances_again(
     assert given["canal"]["distance_from_source_mm"] == pytest.approx(
         automatic["canal"]["distance_from_source_mm"], abs=0.4
     )
-    assert {"frame-unverified"} == {c["id"] for c in given["checks"]} - {c["id"] for c in automatic["checks"]}
+    assert {"canal-file", "frame-unverified"} == {c["id"] for c in given["checks"]} - {
+        c["id"] for c in automatic["checks"]
+    }
 
 
 def test_a_canal_over_its_limit_fails_with_exit_status_1_and_everything_is_written(

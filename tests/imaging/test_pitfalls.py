@@ -112,7 +112,9 @@ def test_two_acquisitions_half_a_spacing_apart_are_not_one_volume(tmp_path: Path
         data.AcquisitionNumber = str(1 + k % 2)
 
     write_scan(tmp_path / "in", fine, edit)
-    stopped(tmp_path / "in", "2 acquisitions lie between each other", "acquisition 1 in s000.dcm, 2 in s001.dcm")
+    stopped(
+        tmp_path / "in", "2 acquisitions lie between each other", "Acquisition Number is 1 in s000.dcm, 2 in s001.dcm"
+    )
 
 
 @peers(4)

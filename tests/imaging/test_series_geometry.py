@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import FileDataset
 from pydicom.uid import RTStructureSetStorage
 
+from iort_planner.errors import ImageError
 from iort_planner.imaging.series import load_series
 
 from .dicom_factory import ORIENTATIONS, ROOT, Edit, Scan, slice_dataset, write_scan
@@ -172,3 +173,30 @@ def test_empty_uids_as_some_exports_leave_them(tmp_path: Path) -> None:
     image = load_series(tmp_path)
     assert image.volume.grid.size_voxels == scan.size
     assert [p.id for p in image.problems] == ["series-uid-missing"]
+
+
+def test_one_picture_given_twice_is_remarked(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    scan = Scan(values=np.clip(rng.normal(40, 60, (8, 11, 13)), -1000, 1000).round())
+    pixels = {}
+
+    def edit(k: int, data: FileDataset) -> None:
+        pixels[k] = data.PixelData
+        if k == 5:
+            data.PixelData = pixels[4]
+
+    write_scan(tmp_path, scan, edit)
+    found = {p.id: p.message for p in load_series(tmp_path).problems}
+    assert "s004.dcm and s005.dcm show the very same picture" in found["same-picture"]
+
+
+def test_a_step_of_all_values_where_the_rescale_changes_is_refused(tmp_path: Path) -> None:
+    def edit(k: int, data: FileDataset) -> None:
+        if k == 5:
+            data.RescaleIntercept = "-524"
+
+    write_scan(tmp_path, edit=edit)
+    with pytest.raises(
+        ImageError, match=r"from s004\.dcm to s005\.dcm the rescale changes and all values jump by 500 HU"
+    ):
+        load_series(tmp_path)

@@ -94,6 +94,21 @@ REFUSALS: dict[str, tuple[Edit, str, str]] = {
         "mixed-modality",
         r"Modality is CT in s000\.dcm, XA in s004\.dcm",
     ),
+    "another birth date": (
+        at_slice(6, "PatientBirthDate", "19600131"),
+        "mixed-patient",
+        r"Patient's Birth Date differs .*s000\.dcm and s006\.dcm",
+    ),
+    "every second slice of another day": (
+        lambda k, data: setattr(data, "AcquisitionDate", "20260102" if k % 2 else "20260101"),
+        "mixed-acquisition",
+        r"Acquisition Date is 20260101 in s000\.dcm, 20260102 in s001\.dcm",
+    ),
+    "every second slice of another kernel": (
+        lambda k, data: setattr(data, "ConvolutionKernel", "B30f" if k % 2 else "B70f"),
+        "mixed-acquisition",
+        r"Convolution Kernel is B70f in s000\.dcm, B30f in s001\.dcm",
+    ),
     "another study": (at_slice(6, "StudyInstanceUID", f"{ROOT}.3"), "mixed-patient", r"s000\.dcm and s006\.dcm"),
     "palette": (
         at_slice(3, "PhotometricInterpretation", "PALETTE COLOR"),
@@ -123,7 +138,7 @@ REFUSALS: dict[str, tuple[Edit, str, str]] = {
     "interleaved acquisitions": (
         two_acquisitions,
         "mixed-acquisition",
-        r"2 acquisitions lie between each other \(acquisition 1 in s000\.dcm, 2 in s001\.dcm\)",
+        r"2 acquisitions lie between each other \(Acquisition Number is 1 in s000\.dcm, 2 in s001\.dcm\)",
     ),
     "few pixels": (
         at_slice(3, "PixelData", b"\0" * 100),

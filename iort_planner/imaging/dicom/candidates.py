@@ -10,7 +10,7 @@ from iort_planner.imaging.dicom.compressed import JPEG_2000, LOSSY_SYNTAXES
 from iort_planner.imaging.dicom.frames import Frame
 from iort_planner.imaging.dicom.headers import FileHeader
 from iort_planner.imaging.dicom.pixels import CT_IMAGE_STORAGE, StoredSlice, uid_name, unsupported_pixels
-from iort_planner.imaging.dicom.sources import READ_ERRORS
+from iort_planner.imaging.dicom.sources import MAX_EXPANSION, READ_ERRORS, SMALL_SERIES_BYTES
 from iort_planner.imaging.geometry_checks import (
     PATIENT_POSITIONS,
     Problem,
@@ -34,6 +34,14 @@ _KINDS = {
 }
 # Problems that make the plan fail its checks but do not keep the image from being placed.
 _LOADABLE_FAILURES = frozenset({"scan-coarse"})
+_TELL_TALES = (
+    "Acquisition Number",
+    "Acquisition Date",
+    "Convolution Kernel",
+    "KVP",
+    "Image Type",
+    "Temporal Position Index",
+)
 _NO_GEOMETRY = frozenset({"not-supported", "localizer"})
 # Warnings of what was read on request; whoever reads the same image again must ask for the same.
 TILT_RESAMPLED, FRAMES_MIXED = "stack-tilt-resampled", "frame-of-reference-mixed"
@@ -147,6 +155,13 @@ def make_candidate(files: Sequence[FileHeader], notes: Sequence[Problem], on_req
         text = f"{len(kept) - len(images)} localizer image(s) in the series were left out"
         problems.append(Problem(id="localizer-ignored", status="warn", message=text))
     problems += _header_problems(images)
+    asked, there = (
+        sum(f.layout.byte_count * f.layout.frames for f in images),
+        sum(f.source.packed_size for f in images),
+    )
+    if not any(p.id == "absurd-size" for p in problems) and asked > max(SMALL_SERIES_BYTES, MAX_EXPANSION * there):
+        text = f"the series asks for {asked} bytes of pixels, more than {MAX_EXPANSION} times its files' {there} bytes"
+        problems.append(Problem(id="absurd-size", status="fail", message=text))
     slices = [Slice(file=f, frame=frame) for f in images for frame in f.frames]
     planes = [s.frame.plane for s in slices if s.frame.plane is not None]
     stack = None
@@ -219,15 +234,27 @@ def _digest(header: FileHeader) -> str | None:
 def _acquisitions(slices: list[Slice]) -> list[Problem]:
     """Several acquisitions under one series: side by side is worth a word, interleaved is two scans in one.
 
-    Exports that number every slice are left alone: then the number says nothing.
+    What tells them apart is any of `_TELL_TALES`: the acquisition's number alone is often empty. Exports that number every
+    slice are left alone: then the number says nothing.
     """
-    numbers = [s.frame.acquisition for s in slices]
+    counted = [s.frame.acquisition for s in slices]
+    if len(set(counted)) == len(counted):
+        counted = [""] * len(counted)
+    numbers = [
+        (number, *s.file.technique, "/".join(s.frame.frame_type), s.frame.phase)
+        for number, s in zip(counted, slices, strict=True)
+    ]
     several = set(numbers)
-    if len(several) < 2 or len(several) == len(numbers):
+    if len(several) < 2:
         return []
     changes = [n for n in range(1, len(numbers)) if numbers[n] != numbers[n - 1]]
-    one, other = slices[changes[0] - 1].frame, slices[changes[0]].frame
-    named = f"acquisition {one.acquisition or 'none'} in {one.name}, {other.acquisition or 'none'} in {other.name}"
+    before, after = changes[0] - 1, changes[0]
+    what = next(n for n in range(len(_TELL_TALES)) if numbers[before][n] != numbers[after][n])
+    title = _TELL_TALES[what]
+    named = (
+        f"{title} is {numbers[before][what] or 'absent'} in {slices[before].frame.name}, "
+        f"{numbers[after][what] or 'absent'} in {slices[after].frame.name}"
+    )
     if len(changes) == len(several) - 1:
         text = f"the series holds {len(several)} acquisitions one after the other ({named}); see that the patient did not move"
         return [Problem(id="several-acquisitions", status="warn", message=text)]
@@ -248,7 +275,13 @@ def _header_problems(files: list[FileHeader]) -> list[Problem]:
         more = f" ({len(faults)} such findings)" if len(faults) > 1 else ""
         problems.append(Problem(id=fault_id, status="fail", message=faults[0].message + more))
     first = files[0]
-    for attribute, what in (("patient_id", "Patient ID"), ("study_uid", "Study Instance UID")):
+    identity = {
+        "patient_id": "Patient ID",
+        "birth_date": "Patient's Birth Date",
+        "sex": "Patient's Sex",
+        "study_uid": "Study Instance UID",
+    }
+    for attribute, what in identity.items():
         other = next((f for f in files if getattr(f, attribute) != getattr(first, attribute)), None)
         if other is not None:  # the values are not shown: they may identify the patient
             text = f"{what} differs between {first.name} and {other.name}; these are not slices of one scan"
@@ -278,12 +311,17 @@ def _unknowns(files: list[FileHeader]) -> list[Problem]:
         problems.append(Problem(id=problem_id, status="warn", message=text))
 
     position = first.patient_position
-    if not patient_position_known(position) or any(f.patient_position != position for f in files):
-        known = ", ".join(sorted(PATIENT_POSITIONS))
-        warn(
-            "patient-position-unknown",
-            f"Patient Position is {position or 'absent'}, not one of {known} in every slice; check how the patient lay",
+    turned = next((f for f in files if f.patient_position != position), None)
+    if turned is not None:
+        text = (
+            f"Patient Position is {position or 'absent'} in {first.name}, {turned.patient_position or 'absent'} in "
+            f"{turned.name}; check how the patient lay, and that this is one scan"
         )
+        warn("patient-position-unknown", text)
+    elif not patient_position_known(position):
+        known = ", ".join(sorted(PATIENT_POSITIONS))
+        text = f"Patient Position is {position or 'absent'}, not one of {known}; check how the patient lay"
+        warn("patient-position-unknown", text)
     if not first.series_uid:
         text = f"no Series Instance UID; the {len(files)} files of this folder were taken as one series"
         warn("series-uid-missing", text)

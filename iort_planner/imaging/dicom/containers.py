@@ -214,7 +214,7 @@ def _listed(path: Path) -> Input | None:
             found = read_data_set(file, printable(path.name), [_RECORDS], budget)
             if found.media_sop_class != _DICOMDIR_CLASS:
                 return None
-            named = [file_id for record in found.tags.items(_RECORDS) if (file_id := record.text(_FILE_ID))]
+            named = [name for record in found.tags.items(_RECORDS) if (name := record.file_id(_FILE_ID)) is not None]
         except (NotAnImageError, OSError):
             return None
         except HeaderTooLargeError:
@@ -227,6 +227,9 @@ def _listed(path: Path) -> Input | None:
     sources: list[Source] = []
     missing = []
     for file_id in dict.fromkeys(named):
+        if not file_id:
+            missing.append("a file whose name in the DICOMDIR cannot be read")
+            continue
         parts = file_id.split("\\")
         if any(part in {"", ".", ".."} or set(part) & set("/:\0") for part in parts):
             text = f"{path} names the file {file_id[:80]!r}, which is no file below it; give the folder with the slices"

@@ -51,7 +51,7 @@ _DAMAGE_REPORTED = (b"Corrupt JPEG data", b"Premature end of JPEG")
 _MOST_RLE_REST = 3
 
 
-class _Refused(Exception):  # noqa: N818  an answer, not a failure
+class Refused(Exception):  # noqa: N818  an answer, not a failure
     """The stream cannot be decoded to what the header says; the text is the reason."""
 
 
@@ -90,7 +90,7 @@ def main() -> None:
             gdcm = None if syntax == RLE else _import_gdcm()
             _limit(job)
             data = source.read(job.size)
-            payload = decode_rle(data, job) if gdcm is None else _decode_gdcm(gdcm, syntax, data, job)
+            payload = _decode(gdcm, syntax, data, job)
             _refuse_reported_damage(complaints)
             status = DONE
         except MemoryError:
@@ -98,7 +98,7 @@ def main() -> None:
         except ImportError:
             source.read(job.size)
             status = NO_DECODER
-        except _Refused as reason:
+        except Refused as reason:
             payload = str(reason).encode("ascii", "replace")[:MOST_REASON_BYTES]
         sink.write(REPLY.pack(status, len(payload)))
         sink.write(payload)
@@ -157,18 +157,24 @@ def _limit(job: Job) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (wanted if hard < 0 else min(wanted, hard), hard))
 
 
-def decode_rle(data: bytes, job: Job) -> bytes:
+def _decode(gdcm: Any, syntax: str, data: bytes, job: Job) -> bytes:
+    if gdcm is None:
+        return decode_rle(data, rows=job.rows, columns=job.columns, bits_allocated=job.bits_allocated)
+    return _decode_gdcm(gdcm, syntax, data, job)
+
+
+def decode_rle(data: bytes, *, rows: int, columns: int, bits_allocated: int) -> bytes:
     """One frame of RLE (DICOM PS3.5 Annex G): one segment a byte of the word, the highest byte first."""
-    width = job.bits_allocated // 8
-    count = job.rows * job.columns
+    width = bits_allocated // 8
+    count = rows * columns
     if len(data) < 64:
-        raise _Refused(f"the RLE head needs 64 bytes, there are {len(data)}")
+        raise Refused(f"the RLE head needs 64 bytes, there are {len(data)}")
     segments, *offsets = struct.unpack_from("<16I", data)
     if segments != width:
-        raise _Refused(f"{segments} RLE segments where {job.bits_allocated} bits allocated need {width}")
+        raise Refused(f"{segments} RLE segments where {bits_allocated} bits allocated need {width}")
     bounds = [*offsets[:width], len(data)]
     if bounds[0] < 64 or bounds != sorted(bounds):
-        raise _Refused("RLE segments that start in each other or behind the end")
+        raise Refused("RLE segments that start in each other or behind the end")
     words = bytearray(count * width)
     for segment in range(width):
         place = segment if sys.byteorder == "big" else width - 1 - segment
@@ -194,10 +200,10 @@ def _unpack(packed: bytes, count: int) -> bytearray:
     except IndexError:
         pass
     if not count <= len(out) <= count + count % 2 or position > len(packed):  # some pad before they pack
-        raise _Refused(f"an RLE segment of {len(out)} pixels where the header says {count}")
+        raise Refused(f"an RLE segment of {len(out)} pixels where the header says {count}")
     rest = packed[position:]
     if len(rest) > _MOST_RLE_REST and rest.strip(b"\0\x80"):
-        raise _Refused(f"an RLE segment of more pixels than the {count} that the header says")
+        raise Refused(f"an RLE segment of more pixels than the {count} that the header says")
     return out[:count]
 
 
@@ -234,10 +240,10 @@ def _decode_gdcm(gdcm: Any, syntax: str, data: bytes, job: Job) -> bytes:
         decoded = gdcm.DataElement()
         text = decoded.GetByteValue().GetBuffer() if image.Decode(element, decoded) else None
     if text is None:
-        raise _Refused("the stream is damaged or cut off")
+        raise Refused("the stream is damaged or cut off")
     words: bytes = text.encode("utf-8", "surrogateescape")
     if len(words) != job.rows * job.columns * width:
-        raise _Refused(f"{len(words)} bytes where {job.columns} x {job.rows} pixels need another number")
+        raise Refused(f"{len(words)} bytes where {job.columns} x {job.rows} pixels need another number")
     if width * 8 < job.bits_allocated:
         words = _widened(words, signed=bool(stream.signed))
     if stream.precision > job.bits_stored:
@@ -249,7 +255,7 @@ def _jpeg_stream(data: bytes, allowed: tuple[int, ...]) -> _Stream:
     """Read the frame header of a JPEG or JPEG-LS stream (T.81 B.2.2)."""
     position = 2
     if data[:2] != b"\xff\xd8":
-        raise _Refused("not a JPEG stream")
+        raise Refused("not a JPEG stream")
     while position + 10 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xFF:  # fill byte
@@ -260,10 +266,10 @@ def _jpeg_stream(data: bytes, allowed: tuple[int, ...]) -> _Stream:
             precision, rows, columns, components = struct.unpack_from(">BHHB", data, position + 4)
             return _Stream(columns, rows, precision, None, components)
         elif (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker in (0xDA, 0xF7):
-            raise _Refused(f"a JPEG stream of another kind (marker FF{marker:02X})")
+            raise Refused(f"a JPEG stream of another kind (marker FF{marker:02X})")
         else:
             position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    raise _Refused("a JPEG stream without a frame header")
+    raise Refused("a JPEG stream without a frame header")
 
 
 def _jpeg_2000_stream(data: bytes) -> tuple[bytes, _Stream]:
@@ -271,11 +277,11 @@ def _jpeg_2000_stream(data: bytes) -> tuple[bytes, _Stream]:
     if data.startswith(_JP2_SIGNATURE):
         data = data[max(data.find(_J2K_START), 0) :]
     if not data.startswith(_J2K_START) or len(data) < 45:
-        raise _Refused("not a JPEG 2000 code stream")
+        raise Refused("not a JPEG 2000 code stream")
     right, bottom, left, top = struct.unpack_from(">4I", data, 8)
     components, depth, step_x, step_y = struct.unpack_from(">HBBB", data, 40)
     if (step_x, step_y) != (1, 1):
-        raise _Refused("a JPEG 2000 code stream with subsampled pixels")
+        raise Refused("a JPEG 2000 code stream with subsampled pixels")
     return data, _Stream(right - left, bottom - top, (depth & 0x7F) + 1, bool(depth & 0x80), components)
 
 
@@ -287,16 +293,16 @@ def _compare(stream: _Stream, job: Job) -> None:
     sides agree on the sign.
     """
     if (stream.columns, stream.rows) != (job.columns, job.rows):
-        raise _Refused(
+        raise Refused(
             f"the stream holds {stream.columns} x {stream.rows} pixels where the header says {job.columns} x {job.rows}"
         )
     if stream.components != 1:
-        raise _Refused(f"the stream holds {stream.components} colours where the header says 1")
+        raise Refused(f"the stream holds {stream.components} colours where the header says 1")
     if not 2 <= stream.precision <= job.bits_allocated:
-        raise _Refused(f"{stream.precision} bits a pixel where the header allocates {job.bits_allocated}")
+        raise Refused(f"{stream.precision} bits a pixel where the header allocates {job.bits_allocated}")
     if stream.precision < job.bits_stored and bool(stream.signed) != job.signed:
         signs = "signed" if job.signed else "unsigned"
-        raise _Refused(f"{stream.precision} bits of another sign where the header says {job.bits_stored} bits {signs}")
+        raise Refused(f"{stream.precision} bits of another sign where the header says {job.bits_stored} bits {signs}")
 
 
 def _widened(small: bytes, *, signed: bool) -> bytes:
@@ -326,7 +332,7 @@ def _refuse_too_large(words: bytes, job: Job) -> None:
         if job.signed:
             allowed |= {256 - value for value in range(1, (1 << max(bits - 1, 0)) + 1)}
         if plane.translate(None, bytes(allowed)):
-            raise _Refused(f"the stream holds values that the header's {job.bits_stored} bits stored cannot")
+            raise Refused(f"the stream holds values that the header's {job.bits_stored} bits stored cannot")
 
 
 def _refuse_reported_damage(complaints: int) -> None:
@@ -337,7 +343,7 @@ def _refuse_reported_damage(complaints: int) -> None:
     except BlockingIOError:
         return
     if any(report in text for report in _DAMAGE_REPORTED):
-        raise _Refused("the stream is damaged")
+        raise Refused("the stream is damaged")
 
 
 if __name__ == "__main__":

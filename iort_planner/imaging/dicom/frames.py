@@ -26,6 +26,7 @@ _POSITION, _ORIENTATION, _PIXEL_SPACING = 0x00200032, 0x00200037, 0x00280030
 _INTERCEPT, _SLOPE, _RESCALE_TYPE, _MODALITY_LUT = 0x00281052, 0x00281053, 0x00281054, 0x00283000
 _ACQUISITION_NUMBER, _FRAME_ACQUISITION_NUMBER, _FRAME_TYPE = 0x00200012, 0x00209156, 0x00089007
 MIN_PIXEL_MM = 0.01  # our own choice: a tenth of the finest cone-beam voxels
+_TEMPORAL_INDEX = 0x00209128
 _GROUP_NAMES = {
     _PLANE_POSITION: "Plane Position Sequence (0020,9113)",
     _PLANE_ORIENTATION: "Plane Orientation Sequence (0020,9116)",
@@ -35,7 +36,10 @@ _GROUP_NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One plane of pixels: ``index`` is its number in the file, from 0; ``plane`` is None where that is not stated."""
+    """One plane of pixels: ``index`` is its number in the file, from 0; ``plane`` is None where that is not stated.
+
+    ``phase`` is its Temporal Position Index, empty where there is none.
+    """
 
     name: str
     index: int
@@ -44,6 +48,7 @@ class Frame:
     padding: int | None
     frame_type: tuple[str, ...]
     acquisition: str
+    phase: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +125,7 @@ class _Grouped:
             padding=self._common.padding,
             frame_type=types[0] if types else self._common.image_type,
             acquisition=str(content[0].whole(_FRAME_ACQUISITION_NUMBER) or "") if content else "",
+            phase=str(content[0].whole(_TEMPORAL_INDEX) or "") if content else "",
         )
 
     def _value(self, group: Tags, tag: int, read: Callable[[Tags], _T]) -> _T | None:

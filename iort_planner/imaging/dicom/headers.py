@@ -27,8 +27,6 @@ from iort_planner.imaging.dicom.sources import (
     InflatingReader,
 )
 from iort_planner.imaging.dicom.tags import TAG_NAMES, Tags
-from iort_planner.imaging.dicom.tags import printable as printable
-from iort_planner.imaging.dicom.tags import quiet_pydicom as quiet_pydicom
 from iort_planner.imaging.dicom.timestamps import iso_combined, iso_date, iso_datetime
 
 if TYPE_CHECKING:
@@ -48,6 +46,7 @@ _SAMPLES, _PHOTOMETRIC, _FRAMES, _ROWS, _COLUMNS = 0x00280002, 0x00280004, 0x002
 _ALLOCATED, _STORED, _HIGH_BIT, _SIGN, _PADDING = 0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280120
 _INTERCEPT, _SLOPE, _RESCALE_TYPE, _MODALITY_LUT = 0x00281052, 0x00281053, 0x00281054, 0x00283000
 _LOSSY = 0x00282110
+_KERNEL, _KVP = 0x00181210, 0x00180060
 _ORIENTATION_CODE, _ORIENTATION_MODIFIER, _GANTRY_CODE, _CODE_VALUE = 0x00540410, 0x00540412, 0x00540414, 0x00080100
 _SHARED_GROUPS, _FRAME_GROUPS = 0x52009229, 0x52009230
 _EXTENDED_OFFSETS, _EXTENDED_LENGTHS = 0x7FE00001, 0x7FE00002
@@ -89,7 +88,10 @@ class NotAnImageError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FileHeader:
-    """What one image file says of itself; ``faults`` lists what a volume needs and is missing or malformed."""
+    """What one image file says of itself; ``faults`` lists what a volume needs and is missing or malformed.
+
+    ``technique`` is the acquisition's date, the reconstruction's kernel and the tube voltage, as they are written.
+    """
 
     source: Source
     name: str
@@ -109,6 +111,7 @@ class FileHeader:
     layout: PixelLayout
     lossy: str
     syntax_assumed: bool
+    technique: tuple[str, str, str]
     frames: tuple[Frame, ...]
     faults: tuple[Problem, ...]
 
@@ -162,6 +165,8 @@ def read_data_set(file: BinaryIO, name: str, tags: list[int], budget: Budget) ->
         If it asks for more work than any image needs. Damaged files raise many other kinds.
     """
     head = file.read(132)
+    if head[:4] == b"PK\x03\x04":
+        raise NotAnImageError("zip archive, which is not opened inside another folder or archive")
     has_preamble = head[128:] == b"DICM"
     # Without the preamble, a data set starts with group 2 or 8 in little endian; anything else is no DICOM.
     if not has_preamble and not (head[:1] in (b"\x02", b"\x08") and head[1:2] == b"\0" and head[3:4] == b"\0"):
@@ -218,6 +223,8 @@ def _read(source: Source, file: BinaryIO) -> FileHeader:
     for tag in (_ROWS, _COLUMNS, _ALLOCATED, _STORED):
         if not tags.whole(tag):
             tags.fault("missing-tag", f"{TAG_NAMES[tag]} is missing or 0")
+    if tags.whole(_SIGN) not in (0, 1):
+        tags.fault("missing-tag", f"{TAG_NAMES[_SIGN]} is not 0 or 1: whether values have a sign is not said")
     layout = _layout(tags, data_set)
     _check_size(tags, layout, source)
     frame_uid = tags.uid(_FRAME_UID)
@@ -250,6 +257,11 @@ def _read(source: Source, file: BinaryIO) -> FileHeader:
         layout=layout,
         lossy=tags.code(_LOSSY),
         syntax_assumed=data_set.syntax_assumed,
+        technique=(
+            (tags.digits(_ACQUISITION_DATE) or tags.digits(_ACQUISITION_DATETIME))[:8],
+            tags.text(_KERNEL),
+            tags.digits(_KVP),
+        ),
         frames=frames,
         faults=tuple(tags.faults),
     )

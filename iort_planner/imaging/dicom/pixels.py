@@ -104,6 +104,10 @@ def unsupported_pixels(layout: PixelLayout) -> str | None:
         return f"{layout.samples_per_pixel} samples per pixel (colour) are not supported; give the original slices"
     if layout.bits_allocated not in (8, 16):
         return f"{layout.bits_allocated} bits allocated per pixel are not supported; 8 and 16 are"
+    if layout.transfer_syntax_uid == EXPLICIT_BIG and layout.bits_allocated == 8:
+        return (
+            "8-bit pixels in big endian order are not supported (they may lie in swapped pairs); store the series anew"
+        )
     if not 1 <= layout.bits_stored <= layout.bits_allocated or layout.high_bit != layout.bits_stored - 1:
         return (
             f"bits stored {layout.bits_stored} with high bit {layout.high_bit} in {layout.bits_allocated} bits are not "
@@ -197,9 +201,7 @@ def _native_planes(
                 file.seek(layout.data_set_start)
                 stream = InflatingReader(file, keep=False)
             for k in members:
-                # The planes of the volume are filled in place; after a change to float32 they are too wide for that.
-                in_place = kind == np.int16 and values.dtype == np.int16
-                target = values[k] if in_place else np.empty(values.shape[1:], dtype=kind)
+                target = values[k] if kind == np.int16 else np.empty(values.shape[1:], dtype=kind)
                 stream.seek((layout.offset or 0) + slices[k].index * layout.byte_count)
                 count = _read_into(stream, target)
                 if count < target.nbytes:

@@ -24,6 +24,7 @@ MAX_HEADER_BYTES = 64 * 2**20
 # padding do not get there (deflate ends at 1032:1, an archive of zeros is a bomb, not a scan). Our own choice.
 MAX_EXPANSION = 200
 SMALL_BYTES = 8 * 2**20
+SMALL_SERIES_BYTES = 64 * 2**20  # ... and of all files of a series together
 
 
 class Source(Protocol):

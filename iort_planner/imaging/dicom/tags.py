@@ -35,6 +35,7 @@ TAG_NAMES = {
     0x00281052: "Rescale Intercept (0028,1052)",
     0x00280100: "Bits Allocated (0028,0100)",
     0x00280101: "Bits Stored (0028,0101)",
+    0x00280103: "Pixel Representation (0028,0103)",
     0x00280008: "Number of Frames (0028,0008)",
 }
 # Where values of real scanners end, so that nothing overflows on the way and no slip passes. Our own choice: positions
@@ -139,6 +140,14 @@ class Tags:
             value = self._dataset[tag].value  # pydicom knows the character sets
             text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value).strip()
         return text if text.isprintable() and len(text) <= _MOST_CHARACTERS else ""
+
+    def file_id(self, tag: int) -> str | None:
+        """A File ID: names of folders and file, separated by backslashes; None when absent, empty when unusable."""
+        raw = self._bytes(tag).strip(b" \0")
+        if not raw:
+            return None
+        text = raw.decode("utf-8", "replace") if len(raw) <= _MOST_TEXT_BYTES else ""
+        return text if text.isprintable() and "\ufffd" not in text else ""
 
     def codes(self, tag: int) -> tuple[str, ...]:
         """Coded terms (CS), ``?`` for each that is malformed; none when absent: the two must not be mixed up."""

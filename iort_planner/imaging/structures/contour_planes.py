@@ -27,7 +27,7 @@ BRIDGED_GAP = 1.5
 # A line crosses another where its ends lie further than this to either side: touching is none. Our own choice.
 _CROSSING_MM = 0.05
 # The look for crossings serves a note alone, so its work is limited: edges compared, contours of a plane.
-_MOST_PAIRS = 10_000_000
+_MOST_PAIRS = 2_000_000
 _MOST_COMPARED = 50
 # Gaps over this many times the median say nothing of the usual spacing: contours on every third slice of a
 # part of the structure are usual, further apart is a gap. Our own choice.
@@ -173,20 +173,35 @@ def _usual_spacing(offsets: FloatArray, what: str) -> float:
 
 
 def _drop_doubles(plane: list[FloatArray]) -> int:
-    """Leave out contours that repeat another of the plane point by point: by even and odd, both would vanish."""
+    """Leave out contours that repeat another of the plane, nearly or point by point: by even and odd, both would vanish."""
     if len(plane) < 2:
         return 0
-    seen: set[bytes] = set()
-    kept = []
+    kept: list[FloatArray] = []
+    shapes: list[FloatArray] = []
     for contour in plane:
-        points = np.round(contour[:, :2] / 0.01).astype(np.int64) + 0
-        key = np.unique(points, axis=0).tobytes()
-        if key not in seen:
-            seen.add(key)
+        shape = _shape(contour)
+        if not any(_alike(shape, other) for other in shapes):
+            shapes.append(shape)
             kept.append(contour)
     dropped = len(plane) - len(kept)
     plane[:] = kept
     return dropped
+
+
+def _shape(contour: FloatArray) -> FloatArray:
+    """Area in mm2, and the box (low u, low v, high u, high v) in mm."""
+    u, v = contour[:, 0], contour[:, 1]
+    area = 0.5 * abs(float(np.dot(u, np.roll(v, -1)) - np.dot(v, np.roll(u, -1))))
+    return np.array([area, u.min(), v.min(), u.max(), v.max()])
+
+
+def _alike(one: FloatArray, other: FloatArray) -> bool:
+    """Whether two contours are the same but for how they were drawn: area within 10 %, box within 0.5 mm. Our own choice.
+
+    A hole this large would leave a wall thinner than anything in the body that is drawn.
+    """
+    larger = max(one[0], other[0])
+    return bool(abs(one[0] - other[0]) <= 0.1 * larger and np.max(np.abs(one[1:] - other[1:])) <= 0.5)
 
 
 def _crossed_planes(planes: list[list[FloatArray]]) -> int:

@@ -27,6 +27,8 @@ _MAX_DEPTH = 12  # what is read here lies at most 4 sequences deep
 _MAX_DEFLATED_BYTES = 1 << 28  # unpacked; our own choice
 _MAX_READ_BYTES = 1 << 26  # larger files are mapped, not read
 
+# A number and its separator are 17 bytes at most (PS3.5 6.2, DS), and some writers pad generously.
+_DS_BYTES = 32
 # Beyond this, products of coordinates overflow; what is merely absurd is named where its meaning is known. Our own choice.
 _LARGEST_DECIMAL = 1e12
 
@@ -173,8 +175,11 @@ class DicomFile:
             return None
         return int.from_bytes(self.data[element.start : element.start + 2], "big" if self._coding.big else "little")
 
-    def decimals(self, elements: Elements, tag: int) -> list[float] | None:
-        """Numbers written as text (DS), any count; None where absent or malformed."""
+    def decimals(self, elements: Elements, tag: int, *, most: int) -> list[float] | None:
+        """Numbers written as text (DS), at most ``most``; None where absent, malformed or more."""
+        element = elements.get(tag)
+        if element is None or element.stop - element.start > _DS_BYTES * most + 2:
+            return None
         raw = self.raw(elements, tag)
         if not raw or raw.translate(None, _DS_CHARACTERS):
             return None

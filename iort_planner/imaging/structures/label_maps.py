@@ -33,6 +33,7 @@ MAX_LABEL = 65_535
 _PIECE_VOXELS = 1 << 20
 # What may follow the voxels in a packed file; some writers pad. Our own choice.
 _MAX_TAIL_BYTES = 1 << 24
+_TOO_MUCH = "behind its voxels comes more: size or type of its voxels is not what it says"
 _GZIP = b"\x1f\x8b"
 
 
@@ -144,9 +145,14 @@ def _pieces(source: BinaryIO | GzipStream, layout: LabelLayout) -> Iterator[npt.
         yield np.frombuffer(data, dtype=layout.dtype)
     if isinstance(source, GzipStream):  # read to the end: that checks the sum
         for _ in range(_MAX_TAIL_BYTES // _PIECE_VOXELS):
-            if not source.read(_PIECE_VOXELS):
+            tail = source.read(_PIECE_VOXELS)
+            if not tail:
                 return
-        raise OSError("it holds more than it says")
+            if tail.strip(b"\0"):
+                break
+        raise OSError(_TOO_MUCH)
+    if source.read(_MAX_TAIL_BYTES).strip(b"\0"):
+        raise OSError(_TOO_MUCH)
 
 
 def _collect(pieces: Iterator[npt.NDArray[np.generic]], layout: LabelLayout, path: Path) -> Labels:

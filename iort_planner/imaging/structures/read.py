@@ -24,6 +24,7 @@ from iort_planner.imaging.structures.label_maps import is_label_map, read_labels
 from iort_planner.imaging.structures.placing import extent_text, place_mask
 from iort_planner.imaging.structures.rois import choose_roi
 from iort_planner.imaging.volume import ImageGrid
+from iort_planner.inputs import require_regular
 from iort_planner.units import FloatArray
 
 # Contours along the image's outer faces are not outside it; two decimals round by less. Our own choice.
@@ -151,6 +152,7 @@ def read_label_map(path: Path, volume_grid: ImageGrid, roi: str | None = None) -
 def _opened(path: Path) -> tuple[StructureKind, DicomFile | None]:
     """The kind of file by its content, and the file taken apart if it is DICOM."""
     try:
+        require_regular(path)
         with path.open("rb") as stream:
             head = stream.read(4096)
         if is_label_map(head):

@@ -120,7 +120,7 @@ def read_contours(file: DicomFile, roi: Roi) -> tuple[list[FloatArray], list[str
 
 
 def _points(file: DicomFile, item: Elements, where: str) -> FloatArray:
-    if any(file.decimals(item, _OFFSET_VECTOR) or ()):
+    if _OFFSET_VECTOR in item and file.decimals(item, _OFFSET_VECTOR, most=3) != [0.0, 0.0, 0.0]:
         raise ImageError(f"{where} has a Contour Offset Vector, which is retired and not supported; export it without")
     count = file.whole(item, _POINT_COUNT)
     if count is None or count < 3:
@@ -134,7 +134,7 @@ def _points(file: DicomFile, item: Elements, where: str) -> FloatArray:
             f"{where} says {count} points in {0 if element is None else element.stop - element.start} bytes, limit "
             f"{MAX_CONTOUR_POINTS} points; export it again"
         )
-    numbers = file.decimals(item, _POINTS)
+    numbers = file.decimals(item, _POINTS, most=3 * count)
     if numbers is None or len(numbers) != 3 * count:
         found = "no sound numbers" if numbers is None else f"{len(numbers)} numbers"
         raise ImageError(f"{where} has {found} where {count} points need {3 * count}; export it again")

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from iort_planner.errors import ImageError
-from iort_planner.imaging.dicom.pixels import NATIVE_SYNTAXES, uid_name
+from iort_planner.imaging.dicom import decode_worker
+from iort_planner.imaging.dicom.pixels import EXPLICIT_BIG, NATIVE_SYNTAXES, uid_name
 from iort_planner.imaging.structures.elements import DicomFile
 
-RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 # A run of RLE costs at least two bytes and a step here; 16 MB are read in 3 s. Our own choice.
 _MAX_RLE_BYTES = 1 << 24
 _PIXEL_DATA = 0x7FE00010
@@ -88,40 +88,14 @@ class _RunLength:
     def frame(self, n: int) -> npt.NDArray[np.generic]:
         """Stored values of frame ``n``, flat."""
         start, stop = self._fragments[n]
-        data = self._file.data[start:stop]
-        count = self._layout.bits // 8
-        head = np.frombuffer(data[:64].ljust(64, b"\0"), dtype="<u4")
-        offsets = [int(o) for o in head[1 : count + 1]]
-        if head[0] != count or offsets != sorted(offsets) or offsets[0] != 64 or offsets[-1] > len(data):
-            raise self._file.damaged(f"the RLE head of frame {n + 1} makes no sense")
-        planes = [
-            _unpacked(data[a:b], self._layout.pixels) for a, b in zip(offsets, [*offsets[1:], len(data)], strict=True)
-        ]
-        if None in planes:
-            raise self._file.damaged(f"the RLE pixels of frame {n + 1} are cut off")
-        values = np.zeros(self._layout.pixels, dtype=np.uint16)
-        for plane in planes:  # most significant byte first
-            values = values << np.uint16(8) | np.frombuffer(plane or b"", dtype=np.uint8)
-        return values
-
-
-def _unpacked(data: bytes, size: int) -> bytes | None:
-    """One byte plane of an RLE frame (PackBits); None if it is shorter than ``size``."""
-    pieces, position, length = [], 0, 0
-    while length < size and position + 1 < len(data):
-        code = data[position]
-        if code < 128:
-            piece = data[position + 1 : position + 2 + code]
-            position += 2 + code
-        elif code > 128:
-            piece = data[position + 1 : position + 2] * (257 - code)
-            position += 2
-        else:
-            position += 1
-            continue
-        pieces.append(piece)
-        length += len(piece)
-    return b"".join(pieces)[:size] if length >= size else None
+        layout = self._layout
+        try:
+            words = decode_worker.decode_rle(
+                bytes(self._file.data[start:stop]), rows=layout.rows, columns=layout.columns, bits_allocated=layout.bits
+            )
+        except decode_worker.Refused as reason:
+            raise self._file.damaged(f"frame {n + 1}: {reason}") from reason
+        return np.frombuffer(words, dtype=f"u{layout.bits // 8}")
 
 
 def pixel_source(file: DicomFile, layout: FrameLayout) -> _Native | _RunLength:
@@ -133,9 +107,12 @@ def pixel_source(file: DicomFile, layout: FrameLayout) -> _Native | _RunLength:
         If the pixels are fewer than the layout says, damaged, or compressed in another way than by RLE.
     """
     syntax = file.transfer_syntax_uid
+    if syntax == EXPLICIT_BIG and layout.bits != 16:
+        text = "pixels of 1 or 8 bits in big endian order, which may lie in swapped pairs"
+        raise ImageError(f"{file.path} has {text}: not supported; store it in little endian")
     if syntax in NATIVE_SYNTAXES:
         return _Native(file, layout)
-    if syntax == RLE_LOSSLESS:
+    if syntax == decode_worker.RLE:
         return _RunLength(file, layout)
     raise ImageError(f"{file.path} has its pixels in {uid_name(syntax)}, which is not supported; store it uncompressed")
 

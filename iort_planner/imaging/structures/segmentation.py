@@ -185,7 +185,7 @@ def _frames(file: DicomFile, layout: FrameLayout) -> list[_Frame]:
     frames = []
     for n, item in enumerate(items, start=1):
         values = [
-            file.decimals(group(item, sequence), tag)
+            file.decimals(group(item, sequence), tag, most=6)
             for sequence, tag in (
                 (_POSITION_SEQ, _POSITION),
                 (_ORIENTATION_SEQ, _ORIENTATION),

@@ -188,3 +188,32 @@ def test_bad_input_stops_the_real_program_in_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     assert CT not in line
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("value", [None, 2])
+def test_whether_values_have_a_sign_must_be_said(tmp_path: Path, value: int | None) -> None:
+    def edit(k: int, data: FileDataset) -> None:
+        if k >= 4 and value is None:
+            del data.PixelRepresentation
+        elif k >= 4:
+            data.PixelRepresentation = value
+
+    write_scan(tmp_path, edit=edit)
+    with pytest.raises(ImageError, match=r"s00\d\.dcm: Pixel Representation .* is not 0 or 1"):
+        load_series(tmp_path)
+
+
+def test_derived_slices_between_original_ones_are_two_scans(tmp_path: Path) -> None:
+    def edit(k: int, data: FileDataset) -> None:
+        if k % 2:
+            data.ImageType = ["DERIVED", "SECONDARY", "AXIAL", "AVERAGE"]
+
+    write_scan(tmp_path, edit=edit)
+    with pytest.raises(ImageError, match=r"Image Type is ORIGINAL/PRIMARY/AXIAL in s000\.dcm, DERIVED"):
+        load_series(tmp_path)
+
+
+def test_a_patient_position_that_changes_within_the_series_warns(tmp_path: Path) -> None:
+    write_scan(tmp_path, edit=lambda k, data: setattr(data, "PatientPosition", "HFS" if k < 4 else "HFP"))
+    found = {p.id: p.message for p in load_series(tmp_path).problems}
+    assert "HFS in s000.dcm, HFP in s004.dcm" in found["patient-position-unknown"]

@@ -361,3 +361,20 @@ def test_damaged_files_end_in_a_mask_or_a_refusal(
     whole = write_rtstruct(tmp_path / "rs.dcm", rois, write=write).read_bytes()
     ends = survive(tmp_path / "damaged.dcm", grid_of(scan), mutations(whole, 400, 1))
     assert min(ends.values()) > 5  # the damage is neither always seen nor never
+
+
+@pytest.mark.parametrize("second", ["other points", "one decimal", "a draft inside"])
+def test_a_contour_drawn_twice_leaves_no_hole(tmp_path: Path, second: str) -> None:
+    scan = Scan(size=(60, 60, 7), spacing_mm=(0.5, 0.5, 3.0), origin_mm=(-15.0, -15.0, -9.0))
+    u, v = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
+
+    def at(z: float, radius: float = 8.0, count: int = 200) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        return ring((0.0, 0.0, z), radius, u, v, count)
+
+    twice = {"other points": at(0.0, count=199), "one decimal": np.round(at(0.0), 1), "a draft inside": at(0.0, 7.9)}
+    contours = [("CLOSED_PLANAR", at(3.0 * n)) for n in range(-2, 3)] + [("CLOSED_PLANAR", twice[second])]
+    path = write_rtstruct(tmp_path / "rt.dcm", [DrawnRoi(number=1, name="canal", contours=contours)])
+    found = read_structure(path, grid_of(scan), frames_of_reference=frozenset({FRAME}))
+    filled = found.mask.sum(axis=(1, 2))
+    assert filled[1] == filled[3] == filled[5]
+    assert any("twice" in note for note in found.notes)
