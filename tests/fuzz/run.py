@@ -149,6 +149,9 @@ def run(args: argparse.Namespace) -> Tally:
     with tempfile.TemporaryDirectory(prefix="iort-fuzz-") as name:
         area = Path(name)
         _prepare(area)
+        for place in range(args.jobs):  # all at once: a slow worker's folders are no news to the others
+            (area / f"w{place}" / "deep" / "er" / "cases").mkdir(parents=True)
+            (area / f"stderr{place}").touch()
         workers = [Worker(args, area, place) for place in range(args.jobs)]
         try:
             _watch(args, workers, tally)

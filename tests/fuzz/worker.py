@@ -37,8 +37,8 @@ def main() -> int:
     seeds: SeedSet = pickle.loads((args.area / "seeds.pickle").read_bytes())  # our own, written by the parent
     _warm_up()
     cases = args.area / args.name / "deep" / "er" / "cases"
-    shutil.rmtree(cases, ignore_errors=True)
-    cases.mkdir(parents=True)
+    for left in cases.iterdir():  # of a worker that was ended; the folder itself stays, others watch it
+        shutil.rmtree(left, ignore_errors=True)
     judge = Judge(seeds, args.area, args.command_every)
     os.chdir(args.area / "trap")  # modules lie here that no process may import
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
