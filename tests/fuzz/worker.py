@@ -37,6 +37,7 @@ def main() -> int:
     seeds: SeedSet = pickle.loads((args.area / "seeds.pickle").read_bytes())  # our own, written by the parent
     _warm_up()
     cases = args.area / args.name / "deep" / "er" / "cases"
+    cases.mkdir(parents=True, exist_ok=True)
     for left in cases.iterdir():  # of a worker that was ended; the folder itself stays, others watch it
         shutil.rmtree(left, ignore_errors=True)
     judge = Judge(seeds, args.area, args.command_every)
