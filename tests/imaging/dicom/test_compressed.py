@@ -1,4 +1,4 @@
-from __future__ import annotations
+from __future__ import contextlib
 
 import gc
 import io
@@ -71,7 +71,8 @@ def children() -> list[int]:
     """Processes this one has started and not reaped, zombies too."""
     found: list[int] = []
     for task in Path("/proc/self/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
+        with contextlib.suppress(OSError):  # a thread that ends while we look
+            found += map(int, (task / "children").read_text().split())
     return found
 
 
