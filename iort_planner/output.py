@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -73,9 +74,10 @@ def whole_folder(target: Path, kind: OutputKind) -> Iterator[Path]:
     partial: Path | None = None
     try:
         try:
-            _make_parents(target.parent, created)
-            partial = Path(tempfile.mkdtemp(prefix=".iort-planner-", suffix=".partial", dir=target.parent))
-            partial.chmod(0o755)
+            with _signals_wait():  # an interrupt between a folder and its name here would leave it behind
+                _make_parents(target.parent, created)
+                partial = Path(tempfile.mkdtemp(prefix=".iort-planner-", suffix=".partial", dir=target.parent))
+                partial.chmod(0o755)
         except OSError as error:
             raise OutputError(
                 f"output folder {str(target)!r} cannot be written ({error.strerror}); give another --out"
@@ -91,11 +93,12 @@ def whole_folder(target: Path, kind: OutputKind) -> Iterator[Path]:
                 "--out"
             ) from error
     except BaseException:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-        for folder in reversed(created):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        with _signals_wait():
+            if partial is not None:
+                shutil.rmtree(partial, ignore_errors=True)
+            for folder in reversed(created):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
         raise
 
 
@@ -132,9 +135,10 @@ def whole_file(target: Path) -> Iterator[Path]:
     """
     partial = None
     try:
-        handle, name = tempfile.mkstemp(prefix=".iort-planner-", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        partial = Path(name)
+        with _signals_wait():
+            handle, name = tempfile.mkstemp(prefix=".iort-planner-", suffix=target.suffix, dir=target.parent)
+            partial = Path(name)
+            os.close(handle)
         partial.chmod(0o644)
         yield partial
         partial.replace(target)
@@ -179,13 +183,24 @@ def _put_in_place(partial: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Interrupts are delivered after the block, where the system can do that."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Interrupts are delivered after the block.
+
+    By the handler, not by the thread's signal mask: a signal that another thread receives still runs Python's
+    handler here.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only there does Python run handlers
         yield
         return
-    waiting = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
+    arrived: list[int] = []
+    before = {}
     try:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not None:  # None: not Python's to restore
+                before[number] = signal.signal(number, lambda number, _frame: arrived.append(number))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in arrived:
+            signal.raise_signal(number)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -155,3 +158,26 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert names(tmp_path) == ["shot.png"]
     with pytest.raises(OutputError, match="cannot be written"), whole_file(tmp_path / "none" / "shot.png"):
         pass
+
+
+@pytest.mark.parametrize("interrupted", ["mkdtemp", "rmtree"])
+def test_an_interrupt_while_the_folder_is_made_or_removed_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: str
+) -> None:
+    module = tempfile if interrupted == "mkdtemp" else shutil
+    real = getattr(module, interrupted)
+
+    def then_interrupted(*args: object, **keywords: object) -> object:
+        if interrupted == "rmtree":
+            signal.raise_signal(signal.SIGINT)
+        result = real(*args, **keywords)
+        if interrupted == "mkdtemp":
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(module, interrupted, then_interrupted)
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "a" / "plan", PLAN_FOLDER) as folder:
+        (folder / "plan.json").touch()
+        raise RuntimeError("so that it is removed")
+
+    assert list(tmp_path.iterdir()) == []
