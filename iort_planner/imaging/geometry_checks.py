@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from iort_planner.imaging.tilt import Tilt
-from iort_planner.imaging.volume import ImageGrid
+from iort_planner.imaging.volume import COSINE_TOLERANCE, ImageGrid
 from iort_planner.units import FloatArray
 
 Status: TypeAlias = Literal["pass", "warn", "fail"]
@@ -25,8 +25,6 @@ GAP_TOLERANCE_FLOOR_MM = 0.01
 # Sideways drift of slice positions against the slice normal. Our own choice: far above what rounding of
 # cosines to 6 digits does over 400 mm (0.0004 mm), far below a gantry tilt (1 degree over 50 mm: 0.9 mm).
 SIDEWAYS_TOLERANCE_MM = 0.05
-# DICOM writes cosines with about 6 digits; 1e-4 is also what ImageGrid accepts as orthonormal.
-COSINE_TOLERANCE = 1e-4
 # Pixel spacings may differ as far as that displaces no pixel of the slice by more than this. Our own choice.
 PIXEL_SPACING_DRIFT_MM = 0.01
 # Three slices are the least from which an even spacing can be seen at all.

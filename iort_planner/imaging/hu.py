@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
 
-from iort_planner.imaging.dicom.pixels import CT_IMAGE_STORAGE, Rescale, StoredSlice
+from iort_planner.imaging.dicom.pixels import Rescale, StoredSlice
+from iort_planner.imaging.dicom.sop_classes import CT_IMAGE, IMAGE_KINDS
 from iort_planner.imaging.volume import VoxelArray
 
-ENHANCED_CT = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})  # and Legacy Converted
 # Image Type / Frame Type of CT whose pixels are no attenuation, or no longer the patient's own: DICOM PS3.3 C.8.16.1.4
 # (arithmetic and functional maps), C.8.15.2.1.1.4 and C.8.2.1.1.1 (multi-energy maps), C.8.2.1.1.1 (overview image).
 # VMI (monoenergetic), RESAMPLED, MEAN, MEDIAN, FILTERED, MAXIMUM, MINIMUM keep the scale.
@@ -111,10 +111,10 @@ def hu_from_header(
         Photometric Interpretation.
     """
     types = sorted({r.type.strip().upper() for r in rescales} - {"HU"})
-    enhanced = sop_class_uid in ENHANCED_CT
+    enhanced = IMAGE_KINDS.get(sop_class_uid) == "ct-enhanced"
     if modality == "XA":
         reason = "modality XA does not promise HU: a C-arm's scatter, truncation and short arc leave grey values"
-    elif not (enhanced or sop_class_uid == CT_IMAGE_STORAGE) or modality != "CT":
+    elif not (enhanced or sop_class_uid == CT_IMAGE) or modality != "CT":
         reason = f"modality {modality or 'none'} does not promise HU"
     elif photometric not in {"MONOCHROME1", "MONOCHROME2"}:
         reason = f"photometric interpretation {photometric or 'none'} is a picture, not one value a voxel"

@@ -19,7 +19,7 @@ from iort_planner.units import FloatArray
 
 VoxelArray = npt.NDArray[Any]
 _LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))  # growing and falling x, y, z of LPS
-_ORTHONORMAL_TOLERANCE = 1e-4  # DICOM prints cosines with 6 significant digits
+COSINE_TOLERANCE = 1e-4  # DICOM prints cosines with 6 significant digits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +59,7 @@ class ImageGrid:
             raise GeometryError(f"image grid: size {self.size_voxels} must be three numbers of at least 1")
         if np.any(self.spacing_mm <= 0):
             raise GeometryError(f"image grid: spacing {self.spacing_mm.tolist()} mm must be above 0")
-        if np.max(np.abs(self.direction.T @ self.direction - np.eye(3))) > _ORTHONORMAL_TOLERANCE:
+        if np.max(np.abs(self.direction.T @ self.direction - np.eye(3))) > COSINE_TOLERANCE:
             raise GeometryError(f"image grid: axes are not at right angles: {self.direction.tolist()}")
 
     @property

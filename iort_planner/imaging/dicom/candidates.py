@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from iort_planner.imaging.dicom.compressed import JPEG_2000, LOSSY_SYNTAXES
 from iort_planner.imaging.dicom.frames import Frame
 from iort_planner.imaging.dicom.headers import FileHeader
-from iort_planner.imaging.dicom.pixels import CT_IMAGE_STORAGE, StoredSlice, uid_name, unsupported_pixels
+from iort_planner.imaging.dicom.pixels import StoredSlice, uid_name, unsupported_pixels
+from iort_planner.imaging.dicom.sop_classes import IMAGE_KINDS
 from iort_planner.imaging.dicom.sources import MAX_EXPANSION, READ_ERRORS, SMALL_SERIES_BYTES
 from iort_planner.imaging.geometry_checks import (
     PATIENT_POSITIONS,
@@ -22,16 +23,6 @@ from iort_planner.imaging.geometry_checks import (
 from iort_planner.imaging.hu import HuAnswer, hu_from_header
 from iort_planner.imaging.volume import ImageGrid
 
-# SOP classes that may hold a volume of the patient. XA objects count when their frames say where they lie.
-_KINDS = {
-    CT_IMAGE_STORAGE: "ct",
-    "1.2.840.10008.5.1.4.1.1.2.1": "ct-enhanced",  # Enhanced CT
-    "1.2.840.10008.5.1.4.1.1.2.2": "ct-enhanced",  # Legacy Converted Enhanced CT
-    "1.2.840.10008.5.1.4.1.1.13.1.1": "xa3d",  # X-Ray 3D Angiographic
-    "1.2.840.10008.5.1.4.1.1.13.1.2": "xa3d",  # X-Ray 3D Craniofacial
-    "1.2.840.10008.5.1.4.1.1.12.1.1": "other",  # Enhanced XA
-    "1.2.840.10008.5.1.4.1.1.12.1": "other",  # XA
-}
 # Problems that make the plan fail its checks but do not keep the image from being placed.
 _LOADABLE_FAILURES = frozenset({"scan-coarse"})
 _TELL_TALES = (
@@ -136,7 +127,7 @@ class Candidate:
 
 def make_candidate(files: Sequence[FileHeader], notes: Sequence[Problem], on_request: OnRequest) -> Candidate:
     """Order the slices of one series and collect its problems; ``notes`` are problems known before."""
-    kind = _KINDS.get(files[0].sop_class_uid)
+    kind = IMAGE_KINDS.get(files[0].sop_class_uid)
     problems = list(notes)
     if kind is None:
         what = uid_name(files[0].sop_class_uid) or "an image without SOP class"

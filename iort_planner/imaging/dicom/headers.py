@@ -18,6 +18,7 @@ from iort_planner.imaging.dicom.pixels import (
     PixelLayout,
     uid_name,
 )
+from iort_planner.imaging.dicom.sop_classes import STRUCTURE_KINDS
 from iort_planner.imaging.dicom.sources import (
     MAX_EXPANSION,
     SMALL_BYTES,
@@ -69,12 +70,6 @@ _LYING = {
     "F-10319": "DL",
 }
 _ENTERING = {"102540001": "HF", "F-10470": "HF", "102541007": "FF", "102541002": "FF", "F-10480": "FF"}
-
-
-# Objects that hold structures, not images: RT Structure Set, Segmentation, Label Map Segmentation.
-STRUCTURE_CLASSES = frozenset(
-    {"1.2.840.10008.5.1.4.1.1.481.3", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
-)
 
 
 class NotAnImageError(Exception):
@@ -212,7 +207,7 @@ def _read(source: Source, file: BinaryIO) -> FileHeader:
     tags = data_set.tags
     # Some exports leave the SOP class empty in the data set and fill it only in the file's meta header.
     sop_class = tags.uid(_SOP_CLASS) or data_set.media_sop_class
-    if sop_class in STRUCTURE_CLASSES:
+    if sop_class in STRUCTURE_KINDS:
         raise NotAnImageError(uid_name(sop_class), structures=True)
     rows, columns = tags.whole(_ROWS), tags.whole(_COLUMNS)
     if rows is None and columns is None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from iort_planner.errors import ImageError
 from iort_planner.imaging.dicom.pixels import uid_name
+from iort_planner.imaging.dicom.sop_classes import STRUCTURE_KINDS
 from iort_planner.imaging.structures import rtstruct, segmentation
 from iort_planner.imaging.structures.contour_planes import sort_contours
 from iort_planner.imaging.structures.contours import contour_mask
@@ -31,12 +32,6 @@ from iort_planner.units import FloatArray
 _FACE_SLACK_MM = 0.01
 
 StructureKind: TypeAlias = Literal["rtstruct", "seg", "label-map"]
-
-_KIND_BY_SOP_CLASS: dict[str, StructureKind] = {
-    rtstruct.RT_STRUCTURE_SET_STORAGE: "rtstruct",
-    segmentation.SEGMENTATION_STORAGE: "seg",
-    segmentation.LABEL_MAP_SEGMENTATION_STORAGE: "seg",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -166,7 +161,7 @@ def _opened(path: Path) -> tuple[StructureKind, DicomFile | None]:
         raise ImageError(f"no such file: {path}; check the path") from error
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror or error}; check the file") from error
-    kind = _KIND_BY_SOP_CLASS.get(file.sop_class_uid)
+    kind = STRUCTURE_KINDS.get(file.sop_class_uid)
     if kind is None:
         name = uid_name(file.sop_class_uid) or "no SOP class"
         raise ImageError(f"{path} is a DICOM file ({name}) without structures; give an RTSTRUCT or DICOM SEG")

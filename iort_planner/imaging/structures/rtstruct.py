@@ -15,8 +15,6 @@ from iort_planner.imaging.structures.label_layout import FAR_MM
 from iort_planner.imaging.structures.rois import Roi
 from iort_planner.units import FloatArray
 
-RT_STRUCTURE_SET_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
-
 # The largest structure set at hand has 10 structures, 165 contours and 52 000 points in one. Our own choices.
 MAX_ROIS = 2_000
 MAX_CONTOURS = 10_000

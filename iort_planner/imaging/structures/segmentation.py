@@ -14,18 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from iort_planner.errors import ImageError
-from iort_planner.imaging.geometry_checks import COSINE_TOLERANCE, GAP_TOLERANCE, SIDEWAYS_TOLERANCE_MM
+from iort_planner.imaging.dicom.sop_classes import LABEL_MAP_SEGMENTATION
+from iort_planner.imaging.geometry_checks import GAP_TOLERANCE, SIDEWAYS_TOLERANCE_MM
 from iort_planner.imaging.structures.contour_planes import MAX_PLANE_SPACING_MM
 from iort_planner.imaging.structures.elements import DicomFile, Elements
 from iort_planner.imaging.structures.label_layout import grid_from_affine
 from iort_planner.imaging.structures.label_maps import MAX_VOXELS
 from iort_planner.imaging.structures.rois import Roi
 from iort_planner.imaging.structures.segment_pixels import FrameLayout, Kind, pixel_source, segment_pixels
-from iort_planner.imaging.volume import ImageGrid
+from iort_planner.imaging.volume import COSINE_TOLERANCE, ImageGrid
 from iort_planner.units import FloatArray
-
-SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
-LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 
 MAX_SEGMENTS = 2_000  # our own choice; the richest models in use find some hundreds
 MAX_FRAMES = 100_000  # our own choice: 100 segments on 1000 slices
@@ -73,7 +71,7 @@ def read_segments(file: DicomFile) -> Segments:
         rois.append(Roi(number, file.name(item, _LABEL)))
     if len({r.number for r in rois}) < len(rois):
         raise file.damaged("two segments have the same Segment Number (0062,0004)")
-    if file.sop_class_uid == LABEL_MAP_SEGMENTATION_STORAGE:
+    if file.sop_class_uid == LABEL_MAP_SEGMENTATION:
         # PS3.3 C.8.20.2: what stands for no segment is the padding value, and may be described as one.
         background = file.unsigned(file.root, _PADDING) or 0
         rois = [r for r in rois if r.number != background]
@@ -145,7 +143,7 @@ def read_segment(file: DicomFile, roi: Roi, *, image_voxels: int) -> tuple[npt.N
 
 def _layout(file: DicomFile) -> FrameLayout:
     kind = file.text(file.root, _TYPE)
-    if file.sop_class_uid == LABEL_MAP_SEGMENTATION_STORAGE:
+    if file.sop_class_uid == LABEL_MAP_SEGMENTATION:
         kind = kind or "LABELMAP"
     rows, columns = file.unsigned(file.root, _ROWS), file.unsigned(file.root, _COLUMNS)
     frames, bits = file.whole(file.root, _FRAMES), file.unsigned(file.root, _ALLOCATED)
