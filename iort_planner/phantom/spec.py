@@ -1,4 +1,4 @@
-"""A phantom's specification: TOML in, a checked frozen value out. Every key is required and named here."""
+"""A phantom's specification: TOML in, a checked frozen value out; every key is named here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import hashlib
 import math
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,8 @@ _SECTIONS: dict[str, tuple[type[Any], dict[str, _Limit]]] = {
             "tip_mm": _Limit(low=-60, high=60, count=3),
             "through_mm": _Limit(low=-60, high=60, count=3),
             "cannula_end_mm": _Limit(low=0, high=60),
+            "bend_mm": _Limit(low=0, high=8),
+            "bend_turn_deg": _Limit(low=-360, high=360),
         },
     ),
     "body": (
@@ -191,8 +194,10 @@ def read_spec(path: Path) -> PhantomSpec:
     return spec
 
 
-def _check_keys(where: str, prefix: str, content: dict[str, Any], allowed: set[str]) -> None:
-    missing, unknown = allowed - content.keys(), content.keys() - allowed
+def _check_keys(
+    where: str, prefix: str, content: dict[str, Any], required: Set[str], optional: Set[str] = frozenset()
+) -> None:
+    missing, unknown = required - content.keys(), content.keys() - required - optional
     if missing or unknown:
         verb, keys = ("lacks", missing) if missing else ("has unknown keys", unknown)
         named = ", ".join(f"{prefix}{key}" for key in sorted(keys))
@@ -203,8 +208,15 @@ def _section(where: str, name: str, content: object) -> Any:
     kind, limits = _SECTIONS[name]
     if not isinstance(content, dict):
         raise PhantomError(f"{where}: {name} must be a table [{name}], got {content!r}")
-    _check_keys(where, f"{name}.", content, set(limits))
-    return kind(**{key: _number(f"{where}: {name}.{key}", content[key], limit) for key, limit in limits.items()})
+    optional = {field.name for field in fields(kind) if field.default is not MISSING}
+    _check_keys(where, f"{name}.", content, set(limits) - optional, optional)
+    return kind(
+        **{
+            key: _number(f"{where}: {name}.{key}", content[key], limit)
+            for key, limit in limits.items()
+            if key in content
+        }
+    )
 
 
 def _number(where: str, value: object, limit: _Limit) -> Any:

@@ -66,11 +66,17 @@ class LesionSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeedleSpec:
-    """Pose of the applicator in spine coordinates: its tip and a second point of its axis; and the cannula's end."""
+    """Pose of the applicator in spine coordinates: its tip and a second point of its axis; and the cannula's end.
+
+    ``bend_mm`` is the sagitta of the steel shaft's arc over its whole length, ``bend_turn_deg`` the bend's direction
+    round the axis; the axis is the tangent at the distal metal end.
+    """
 
     tip_mm: _Three
     through_mm: _Three
     cannula_end_mm: float
+    bend_mm: float = 0.0
+    bend_turn_deg: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
