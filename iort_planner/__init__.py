@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 # gdcm and, through it, pydicom import a module `dl` that Python lost long ago; a folder of that name would do as it.
-sys.modules.setdefault("dl", None)  # type: ignore[arg-type]
+sys.modules.setdefault("dl", None)  # type: ignore[arg-type]  # None bars an import; typeshed knows modules only
 
 __version__ = "0.1.0"
 

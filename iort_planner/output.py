@@ -92,7 +92,7 @@ def whole_folder(target: Path, kind: OutputKind) -> Iterator[Path]:
                 f"writing to {str(target)!r} failed ({error.strerror}); nothing was kept: free space or give another "
                 "--out"
             ) from error
-    except BaseException:
+    except BaseException:  # an interrupt too: nothing half written may stay; all is raised again
         with _signals_wait():
             if partial is not None:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -172,7 +172,7 @@ def _put_in_place(partial: Path, target: Path) -> None:
         try:
             target.rename(old / "folder")
             partial.rename(target)
-        except BaseException:
+        except BaseException:  # an interrupt too: the old folder goes back to its name; all is raised again
             if not target.exists() and (old / "folder").exists():
                 (old / "folder").rename(target)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,11 @@ READERS = [read_applicator, read_plan, read_table, list_structures]
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes and devices by path there")
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
-def test_pipes_devices_and_folders_end_in_one_line(tmp_path: Path, reader: object) -> None:
+def test_pipes_devices_and_folders_end_in_one_line(tmp_path: Path, reader: Callable[[Path], object]) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
         with pytest.raises(IortError, match=r"it is no regular file|it is a folder"):
-            reader(path)  # type: ignore[operator]  # each takes a path
+            reader(path)
 
 
 def test_giants_are_not_read(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 UNDEFINED = 0xFFFFFFFF
 MOST_ELEMENTS = 3000  # a file that was blown up is changed further only as bytes
@@ -17,6 +18,7 @@ IMPLICIT, EXPLICIT, BIG, DEFLATED = (
     b"1.2.840.10008.1.2.1.99",
 )
 _LONG_FORM = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+Parents = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ class Element:
     length: int
     end: int
     depth: int
-    parents: tuple[tuple[int, int], ...]
+    parents: Parents
     meta: bool
 
 
@@ -57,77 +59,65 @@ def layout(data: bytes) -> Layout:
     if data[128:132] != b"DICM":
         raise BrokenError("no DICM")
     elements: list[Element] = []
+    head = _Walk(data=data, found=elements, implicit=False, big=False)
     at, syntax = 132, b""
     while at + 8 <= len(data) and data[at : at + 2] == b"\x02\x00":
-        at = _one(data, at, len(data), elements, depth=0, parents=(), implicit=False, big=False, meta=True)
+        at = head.one(at, len(data), 0, (), meta=True)
         if elements[-1].tag == TRANSFER_SYNTAX:
             syntax = data[elements[-1].value_at : elements[-1].end].rstrip(b"\0 ")
     implicit, big = syntax == IMPLICIT, syntax == BIG
     if syntax != DEFLATED:
-        end = _all(data, at, len(data), elements, depth=0, parents=(), implicit=implicit, big=big)
-        if end != len(data):
+        rest = _Walk(data=data, found=elements, implicit=implicit, big=big)
+        if rest.all(at, len(data), 0, ()) != len(data):
             raise BrokenError("stopped early")
     return Layout(elements=tuple(elements), implicit=implicit, big=big, body_at=at, syntax=syntax)
 
 
-def _all(
-    data: bytes,
-    at: int,
-    end: int,
-    found: list[Element],
-    *,
-    depth: int,
-    parents: tuple[tuple[int, int], ...],
-    implicit: bool,
-    big: bool,
-    fragments: bool = False,
-) -> int:
-    if depth > 40:
-        raise BrokenError("deep")
-    while at < end:
-        at = _one(data, at, end, found, depth=depth, parents=parents, implicit=implicit, big=big, fragment=fragments)
-        if found[-1].tag in (ITEM_END, SEQUENCE_END) and found[-1].depth == depth:
-            return at
-    return at
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Walk:
+    """Elements of one coding, read in order."""
 
+    data: bytes
+    found: list[Element]
+    implicit: bool
+    big: bool
 
-def _one(
-    data: bytes,
-    at: int,
-    end: int,
-    found: list[Element],
-    *,
-    depth: int,
-    parents: tuple[tuple[int, int], ...],
-    implicit: bool,
-    big: bool,
-    meta: bool = False,
-    fragment: bool = False,
-) -> int:
-    """Read one element with all that it holds; its end."""
-    order = ">" if big else "<"
-    if at + 8 > end:
-        raise BrokenError("cut")
-    group, number = struct.unpack_from(order + "HH", data, at)
-    tag = group << 16 | number
-    vr = b""
-    if implicit or group == 0xFFFE:
-        length_at, length_size = at + 4, 4
-    else:
-        vr = data[at + 4 : at + 6]
-        length_at, length_size = (at + 8, 4) if vr in _LONG_FORM else (at + 6, 2)
-    value_at = length_at + length_size
-    if value_at > end:
-        raise BrokenError("cut")
-    (length,) = struct.unpack_from(order + ("L" if length_size == 4 else "H"), data, length_at)
-    stop = end if length == UNDEFINED else value_at + length
-    if stop > end:
-        raise BrokenError("too long")
-    place = len(found)
-    if place > MOST_ELEMENTS:
-        raise BrokenError("too many")
-    found.append(
-        Element(
+    def all(self, at: int, end: int, depth: int, parents: Parents, *, fragments: bool = False) -> int:
+        """Read elements to ``end`` or to the delimiter of what holds them; where they end."""
+        if depth > 40:
+            raise BrokenError("deep")
+        while at < end:
+            at = self.one(at, end, depth, parents, fragment=fragments)
+            if self.found[-1].tag in (ITEM_END, SEQUENCE_END) and self.found[-1].depth == depth:
+                return at
+        return at
+
+    def one(
+        self, at: int, end: int, depth: int, parents: Parents, *, meta: bool = False, fragment: bool = False
+    ) -> int:
+        """Read one element with all that it holds; its end."""
+        order = ">" if self.big else "<"
+        if at + 8 > end:
+            raise BrokenError("cut")
+        group, number = struct.unpack_from(order + "HH", self.data, at)
+        tag = group << 16 | number
+        vr = b""
+        if self.implicit or group == 0xFFFE:
+            length_at, length_size = at + 4, 4
+        else:
+            vr = self.data[at + 4 : at + 6]
+            length_at, length_size = (at + 8, 4) if vr in _LONG_FORM else (at + 6, 2)
+        value_at = length_at + length_size
+        if value_at > end:
+            raise BrokenError("cut")
+        (length,) = struct.unpack_from(order + ("L" if length_size == 4 else "H"), self.data, length_at)
+        stop = end if length == UNDEFINED else value_at + length
+        if stop > end:
+            raise BrokenError("too long")
+        place = len(self.found)
+        if place > MOST_ELEMENTS:
+            raise BrokenError("too many")
+        element = Element(
             tag=tag,
             vr=vr,
             at=at,
@@ -140,25 +130,14 @@ def _one(
             parents=parents,
             meta=meta,
         )
-    )
-    inner = parents if length == UNDEFINED else (*parents, (length_at, length_size))
-    holds = vr == b"SQ" or tag == ITEM or length == UNDEFINED or (implicit and _is_sequence(tag))
-    if not holds or fragment:
-        return stop
-    closing = _all(
-        data,
-        value_at,
-        stop,
-        found,
-        depth=depth + 1,
-        parents=inner,
-        implicit=implicit,
-        big=big,
-        fragments=tag == PIXEL_DATA,
-    )
-    old = found[place]
-    found[place] = Element(**{**{name: getattr(old, name) for name in old.__slots__}, "end": closing})
-    return closing
+        self.found.append(element)
+        inner = parents if length == UNDEFINED else (*parents, (length_at, length_size))
+        holds = vr == b"SQ" or tag == ITEM or length == UNDEFINED or (self.implicit and _is_sequence(tag))
+        if not holds or fragment:
+            return stop
+        closing = self.all(value_at, stop, depth + 1, inner, fragments=tag == PIXEL_DATA)
+        self.found[place] = replace(element, end=closing)
+        return closing
 
 
 @lru_cache(maxsize=4096)
@@ -181,11 +160,11 @@ def put(data: bytes, element: Element, value: bytes, *, big: bool, repair: bool 
     return bytes(result)
 
 
-def grow(data: bytearray, parents: tuple[tuple[int, int], ...], by: int, *, big: bool) -> None:
+def grow(data: bytearray, parents: Parents, by: int, *, big: bool) -> None:
     """Add to the lengths of what encloses a changed place."""
-    order = "big" if big else "little"
+    order: Literal["big", "little"] = "big" if big else "little"
     for at, size in parents:
-        old = int.from_bytes(data[at : at + size], order)  # type: ignore[arg-type]  # one of the two words
+        old = int.from_bytes(data[at : at + size], order)
         _write_length(data, at, size, old + by, big)
 
 

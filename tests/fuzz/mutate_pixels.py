@@ -30,6 +30,14 @@ def _fragments(where: Layout) -> list[Element]:
     return found
 
 
+def _fragment(rng: random.Random, where: Layout) -> Element:
+    """Any fragment that is not empty."""
+    fragments = [f for f in _fragments(where)[1:] if f.length]
+    if not fragments:
+        raise BrokenError("no fragments")
+    return rng.choice(fragments)
+
+
 def native_length(rng: random.Random, data: bytes) -> bytes:
     """Shorter or longer pixels with a length that fits, or the same pixels with one that does not."""
     where = dicom.layout(data)
@@ -138,10 +146,7 @@ def fragment_list(rng: random.Random, data: bytes) -> bytes:
 def code_stream(rng: random.Random, data: bytes) -> bytes:
     """Bytes of one fragment changed, most often near its start where the sizes stand."""
     where = dicom.layout(data)
-    fragments = [f for f in _fragments(where)[1:] if f.length]
-    if not fragments:
-        raise BrokenError("no fragments")
-    fragment = rng.choice(fragments)
+    fragment = _fragment(rng, where)
     stream = bytearray(data[fragment.value_at : fragment.end])
     for _ in range(rng.choice((1, 1, 2, 5, 30))):
         at = rng.randrange(min(len(stream), rng.choice((16, 64, 120, len(stream)))))
@@ -164,10 +169,7 @@ def code_stream(rng: random.Random, data: bytes) -> bytes:
 def stream_sizes(rng: random.Random, data: bytes) -> bytes:
     """The frame's size as the code stream has it, made absurd: JPEG 2000's SIZ, JPEG's SOF, RLE's segment table."""
     where = dicom.layout(data)
-    fragments = [f for f in _fragments(where)[1:] if f.length]
-    if not fragments:
-        raise BrokenError("no fragments")
-    fragment = rng.choice(fragments)
+    fragment = _fragment(rng, where)
     stream = bytearray(data[fragment.value_at : fragment.end])
     size = rng.choice((0, 1, 15, 17, 4096, 30000, 65535))
     at = stream.find(b"\xff\x51")
@@ -197,10 +199,9 @@ def stream_sizes(rng: random.Random, data: bytes) -> bytes:
 def run_lengths(rng: random.Random, data: bytes) -> bytes:
     """RLE that unpacks to far more, or never to enough: replicate runs and no-ops."""
     where = dicom.layout(data)
-    fragments = [f for f in _fragments(where)[1:] if f.length]
-    if where.syntax != b"1.2.840.10008.1.2.5" or not fragments:
+    if where.syntax != b"1.2.840.10008.1.2.5":
         raise BrokenError("not RLE")
-    fragment = rng.choice(fragments)
+    fragment = _fragment(rng, where)
     runs = rng.choice((b"\x81\xaa", b"\x80", b"\x7f", b"\x00\x01")) * rng.choice((1, 1000, 200_000))
     head = struct.pack("<16L", rng.choice((1, 2, 3)), 64, 64 + len(runs) // 2 // 2 * 2, *([0] * 13))
     return dicom.put(data, fragment, head + runs + b"\0" * (len(runs) % 2), big=where.big)

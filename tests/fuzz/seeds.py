@@ -20,10 +20,6 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
 )
 
 from tests.imaging.dicom_factory import OBLIQUE, PRONE, Scan, slice_dataset
@@ -158,10 +154,8 @@ def _multiframe(work: Path) -> list[Seed]:
 
 
 def _compressed(work: Path, planes: dict[str, npt.NDArray[Any]]) -> list[Seed]:
-    short = {RLELossless: "rle", JPEGLosslessSV1: "jpeg", JPEGLSLossless: "jpegls", JPEG2000Lossless: "j2k"}
     seeds = []
-    for syntax in ENCAPSULATED:
-        name = short[syntax]
+    for syntax, name in zip(ENCAPSULATED, ("rle", "jpeg", "jpegls", "j2k"), strict=True):
         seeds.append(_made(work, name, "compressed", _series(syntax, _scan())))
         for fragments, table in ((1, "basic"), (3, "empty" if name == "j2k" else "basic"), (1, "extended")):
             if fragments > 1 and name == "rle":

@@ -15,9 +15,9 @@ from pydicom.encaps import generate_fragments
 from pydicom.pixels.encoders.base import get_encoder
 
 sys.modules.setdefault("dl", None)  # type: ignore[arg-type]  # what the decoding child does, for the encoder here
-import gdcm  # noqa: E402
+import gdcm  # noqa: E402  # only after the line above
 
-from iort_planner.imaging.dicom.compressed import FrameFormat  # noqa: E402
+from iort_planner.imaging.dicom.compressed import FrameFormat  # noqa: E402  # stands below gdcm, which must come late
 
 RLE = "1.2.840.10008.1.2.5"
 JPEG_BASELINE, JPEG_EXTENDED = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"

@@ -14,7 +14,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from iort_planner.errors import ImageError
-from iort_planner.imaging.structures.read import read_structure
+from iort_planner.imaging.structures.read import Structure, read_structure
 from iort_planner.imaging.volume import ImageGrid
 
 from .dicom_factory import ROOT, Scan, ds
@@ -26,6 +26,10 @@ FRAME = f"{ROOT}.9"
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Contour = tuple[str, Array]
+Edit = Callable[[FileDataset], None]
+Write = Callable[[FileDataset, Path], None]
+KNOWN = frozenset({FRAME})
+X, Y, Z = np.eye(3).tolist()
 
 
 def grid_of(scan: Scan) -> ImageGrid:
@@ -36,6 +40,11 @@ def grid_of(scan: Scan) -> ImageGrid:
         origin_lps_mm=np.array(scan.origin_mm),
         direction=np.column_stack([scan.axes[0], scan.axes[1], scan.normal]),
     )
+
+
+def read(path: Path, grid: ImageGrid, roi: str | None = None, frames: frozenset[str] = KNOWN) -> Structure:
+    """`read_structure` with the frame of reference that the structures are written in."""
+    return read_structure(path, grid, frames_of_reference=frames, roi=roi)
 
 
 def lopsided(scan: Scan) -> Mask:
@@ -124,8 +133,8 @@ def write_rtstruct(
     path: Path,
     rois: Sequence[DrawnRoi],
     *,
-    edit: Callable[[FileDataset], None] | None = None,
-    write: Callable[[FileDataset, Path], None] | None = None,
+    edit: Edit | None = None,
+    write: Write | None = None,
 ) -> Path:
     """Write a structure set; ``edit`` changes it before."""
     data = _file(RTSTRUCT)
@@ -145,13 +154,7 @@ def write_rtstruct(
             drawn.ContourSequence.append(contour)
         data.StructureSetROISequence.append(entry)
         data.ROIContourSequence.append(drawn)
-    if edit is not None:
-        edit(data)
-    if write is not None:
-        write(data, path)
-    else:
-        data.save_as(path, enforce_file_format=True)
-    return path
+    return _written(data, path, edit, write)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +183,8 @@ def write_seg(
     kind: str = "BINARY",
     names: Sequence[str] = ("canal",),
     largest: int = 100,
-    edit: Callable[[FileDataset], None] | None = None,
-    write: Callable[[FileDataset, Path], None] | None = None,
+    edit: Edit | None = None,
+    write: Write | None = None,
 ) -> Path:
     """Write a segmentation on the scan's pixel grid; ``edit`` changes it before."""
     data = _file(LABEL_MAP_SEG if kind == "LABELMAP" else SEG)
@@ -217,6 +220,10 @@ def write_seg(
         data.MaximumFractionalValue, data.SegmentationFractionalType = largest, "PROBABILITY"
     data.PixelData = flat.tobytes() + b"\0" * (flat.size % 2)
     data["PixelData"].VR = "OB"
+    return _written(data, path, edit, write)
+
+
+def _written(data: FileDataset, path: Path, edit: Edit | None, write: Write | None) -> Path:
     if edit is not None:
         edit(data)
     if write is not None:

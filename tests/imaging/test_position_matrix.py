@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from pydicom.dataset import FileDataset
 from scipy.spatial.transform import Rotation
 
 from iort_planner.imaging.series import ScanImage, load_series
@@ -103,8 +104,8 @@ def write(folder: Path, scan: Scan, shape: str, position: str, *, backwards: boo
     order = [count - 1 - k if backwards else k for k in range(count)]
     if shape == "classic":
 
-        def label(k: int, data: object) -> None:
-            data.PatientPosition = position  # type: ignore[attr-defined]  # pydicom's attributes are dynamic
+        def label(k: int, data: FileDataset) -> None:
+            data.PatientPosition = position
 
         write_scan(folder, scan, label, name=lambda k: f"i{order[k]:03d}.dcm", order=lambda k: order[k])
         return

@@ -8,7 +8,10 @@ Shaikh MY et al. 2020, J Appl Clin Med Phys, doi:10.1002/acm2.12809: change of d
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +20,8 @@ from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError
 from iort_planner.source.depth_dose import DepthDoseTable, Scale
 from iort_planner.source.table_file import read_table
 from iort_planner.units import Quantity
+
+Distances = npt.NDArray[np.float64]
 
 SHIPPED = read_table()
 SHAIKH_2020 = [(5.0, 5.8), (10.0, 3.0), (20.0, 1.4), (30.0, 1.0)]  # mm, percent per 0.1 mm
@@ -38,7 +43,7 @@ def make(distance_mm: object, rate: object, **changes: object) -> DepthDoseTable
     return DepthDoseTable(**fields)  # type: ignore[arg-type]  # a test factory
 
 
-def rate_at(table: DepthDoseTable, r: object) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def rate_at(table: DepthDoseTable, r: object) -> Distances:
     return np.asarray(table.dose_rate_at(Quantity(r, "mm")).to("Gy/min").magnitude)
 
 
@@ -81,9 +86,11 @@ def test_rows_are_returned_exactly_and_inverted_exactly() -> None:
         (lambda r: 900.0 * np.exp(-r / 7.0) / r**2, "exp(-r/7)/r^2"),
     ],
 )
-def test_between_rows_of_half_a_millimetre_closed_forms_are_met(form: object, name: str) -> None:
+def test_between_rows_of_half_a_millimetre_closed_forms_are_met(
+    form: Callable[[Distances], Distances], name: str
+) -> None:
     rows, between = np.arange(3.0, 50.01, 0.5), np.arange(3.0, 50.0, 0.013)
-    error = np.abs(rate_at(make(rows, form(rows)), between) / form(between) - 1)  # type: ignore[operator]
+    error = np.abs(rate_at(make(rows, form(rows)), between) / form(between) - 1)
 
     assert np.max(error) < 0.003, name
 

@@ -130,7 +130,8 @@ def _import_gdcm() -> Any:
     if "gdcm" not in sys.modules and sys.platform != "win32":  # its libraries are not part of a frame's memory
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-    sys.modules["dl"] = None  # type: ignore[assignment]  # gdcm imports a long gone module; a folder `dl` would do as it
+    # gdcm imports a module `dl` that Python lost long ago; a folder of that name would do as it.
+    sys.modules["dl"] = None  # type: ignore[assignment]  # None bars an import; typeshed knows modules only
     return importlib.import_module("gdcm")  # no type information is published for it
 
 

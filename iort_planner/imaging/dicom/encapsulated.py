@@ -22,9 +22,6 @@ class FrameIndex:
     name: str
     fragments: tuple[tuple[tuple[int, int], ...], ...]
 
-    def __len__(self) -> int:
-        return len(self.fragments)
-
     def read(self, file: BinaryIO, frame: int, *, at_most: int) -> bytes:
         """Bytes of one frame, its fragments joined.
 

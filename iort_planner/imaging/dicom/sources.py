@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What reading a source may raise when its medium, its archive or its compression is damaged.
-READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+# What reading a source may raise when it is damaged. OSError: the medium. From zipfile - EOFError: a member is cut off;
+# zlib.error: its deflate stream is wrong; BadZipFile: a head or a checksum; RuntimeError: it turns out encrypted, or
+# (its subclass NotImplementedError) asks for a version or packing that zipfile does not know.
+READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)
 
 # A header is read by a library that trusts lengths; these bounds keep any file from costing memory or time.
 # Our own choice: a classic header takes about 150 reads, a volume up to 100 reads a frame, whose pixels are at least

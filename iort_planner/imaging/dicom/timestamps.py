@@ -18,7 +18,7 @@ def iso_combined(text: str, zone: str = "") -> str | None:
 def iso_date(text: str) -> str | None:
     """DICOM DA (YYYYMMDD) as ISO 8601 date; None if it is no date."""
     try:
-        return datetime.strptime(text, "%Y%m%d").date().isoformat() if re.fullmatch(r"\d{8}", text) else None  # noqa: DTZ007  a date has no zone
+        return datetime.strptime(text, "%Y%m%d").date().isoformat() if re.fullmatch(r"\d{8}", text) else None  # noqa: DTZ007  # a date has no zone
     except ValueError:
         return None
 

@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from iort_planner.errors import ImageError
 from iort_planner.imaging.series import load_series
@@ -117,12 +117,12 @@ def test_deflated_bomb_before_the_pixels_is_refused(tmp_path: Path, before: byte
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian], ids=lambda uid: uid.name)
-def test_pixel_data_missing(tmp_path: Path, syntax: str) -> None:
+def test_pixel_data_missing(tmp_path: Path, syntax: UID) -> None:
     write_scan(tmp_path / "in", SCAN)
     file = tmp_path / "in" / "s003.dcm"
     data = dcmread(file)
     del data.PixelData
-    save_as(data, file, syntax)  # type: ignore[arg-type]  # a UID
+    save_as(data, file, syntax)
     refused(tmp_path / "in", "s003.dcm: no pixel data where 286 bytes are needed")
 
 
@@ -134,14 +134,14 @@ def test_pixel_data_missing(tmp_path: Path, syntax: str) -> None:
     ],
     ids=["native", "deflated"],
 )
-def test_pixel_data_short_with_more_behind_it(tmp_path: Path, syntax: str) -> None:
+def test_pixel_data_short_with_more_behind_it(tmp_path: Path, syntax: UID) -> None:
     """What follows the pixels is no pixel."""
     write_scan(tmp_path / "in", SCAN)
     file = tmp_path / "in" / "s003.dcm"
     data = dcmread(file)
     data.PixelData = data.PixelData[:100]
     data.add_new(0xFFFCFFFC, "OB", b"\x33" * 4000)
-    save_as(data, file, syntax)  # type: ignore[arg-type]  # a UID
+    save_as(data, file, syntax)
     refused(tmp_path / "in", "s003.dcm", "100 bytes of pixels where 286 are needed")
 
 

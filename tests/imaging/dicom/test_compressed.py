@@ -114,7 +114,7 @@ def read(path: Path, frames: list[int] | None = None) -> tuple[pydicom.Dataset, 
             name=path.name,
             transfer_syntax_uid=syntax,
         )
-        assert len(index) == count
+        assert len(index.fragments) == count
         jobs = (
             FrameJob(
                 index=k,
@@ -608,7 +608,7 @@ def index_of(
         transfer_syntax_uid=syntax,
         extended_offsets=extended,
     )
-    return [index.read(file, k, at_most=10_000) for k in range(len(index))]
+    return [index.read(file, k, at_most=10_000) for k in range(len(index.fragments))]
 
 
 def pieces(frame: int, count: int) -> list[bytes]:

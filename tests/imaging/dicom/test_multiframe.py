@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from pydicom.dataset import FileDataset
+from pydicom.uid import UID
 
 from iort_planner.errors import IortError
 from iort_planner.imaging.series import ScanImage, load_series
@@ -18,6 +21,7 @@ from tests.imaging.multiframe_factory import (
     NATIVE,
     SOP_CLASSES,
     Frames,
+    Kind,
     item,
     multiframe_dataset,
     save_as,
@@ -27,7 +31,7 @@ from tests.imaging.multiframe_factory import (
 
 OBLIQUE_SCAN = Scan(axes=OBLIQUE)
 SHUFFLED = (3, 0, 7, 5, 1, 6, 2, 4)
-CODED = {"xa3d": "US", "xa-enhanced": "US"}
+CODED: dict[Kind, str] = {"xa3d": "US", "xa-enhanced": "US"}
 
 
 def agrees(image: ScanImage, scan: Scan) -> None:
@@ -56,13 +60,12 @@ def refused(path: Path, *words: str) -> str:
 
 
 @pytest.mark.parametrize("kind", list(SOP_CLASSES))
-def test_each_kind_is_read(tmp_path: Path, kind: str) -> None:
-    how = {name: Frames(kind=name, rescale_type=CODED.get(name, "HU")) for name in SOP_CLASSES}[kind]  # type: ignore[index]  # a str key
-    write_frames(tmp_path / "image.dcm", OBLIQUE_SCAN, how)
+def test_each_kind_is_read(tmp_path: Path, kind: Kind) -> None:
+    write_frames(tmp_path / "image.dcm", OBLIQUE_SCAN, Frames(kind=kind, rescale_type=CODED.get(kind, "HU")))
     image = load_series(tmp_path)
     agrees(image, OBLIQUE_SCAN)
     assert image.kind == {"xa3d": "xa3d", "xa-enhanced": "other"}.get(kind, "ct-enhanced")
-    assert image.modality == SOP_CLASSES[kind][1]  # type: ignore[index]  # a str key
+    assert image.modality == SOP_CLASSES[kind][1]
     assert image.volume.hu_calibrated == (kind in {"ct-enhanced", "ct-legacy"})
     assert image.patient_position == "HFS"
     assert image.volume.frame_of_reference_uid == OBLIQUE_SCAN.frame_uid
@@ -95,17 +98,19 @@ def test_order_and_place_of_the_groups_do_not_matter(tmp_path: Path, how: Frames
 
 @pytest.mark.parametrize("fragments", [1, 3])
 @pytest.mark.parametrize("syntax", [*NATIVE, *ENCAPSULATED], ids=lambda uid: uid.name.replace(" ", ""))
-def test_every_transfer_syntax(tmp_path: Path, syntax: object, fragments: int) -> None:
+def test_every_transfer_syntax(tmp_path: Path, syntax: UID, fragments: int) -> None:
     if fragments > 1 and syntax in (*NATIVE, ENCAPSULATED[0]):
         return  # nothing to cut in native pixels; RLE has one fragment a frame (DICOM PS3.5 A.4.2)
-    write_frames(tmp_path / "image.dcm", OBLIQUE_SCAN, Frames(order=SHUFFLED), syntax=syntax, fragments=fragments)  # type: ignore[arg-type]  # a UID
+    write_frames(tmp_path / "image.dcm", OBLIQUE_SCAN, Frames(order=SHUFFLED), syntax=syntax, fragments=fragments)
     agrees(load_series(tmp_path), OBLIQUE_SCAN)
 
 
 @pytest.mark.parametrize("table", ["empty", "extended"])
-def test_frames_are_told_apart_without_a_basic_offset_table(tmp_path: Path, table: str) -> None:
+def test_frames_are_told_apart_without_a_basic_offset_table(
+    tmp_path: Path, table: Literal["empty", "extended"]
+) -> None:
     data = multiframe_dataset(OBLIQUE_SCAN, Frames(order=SHUFFLED))
-    save_as(data, tmp_path / "image.dcm", ENCAPSULATED[3], offset_table=table)  # type: ignore[arg-type]  # one of the literals
+    save_as(data, tmp_path / "image.dcm", ENCAPSULATED[3], offset_table=table)
     agrees(load_series(tmp_path), OBLIQUE_SCAN)
 
 
@@ -128,8 +133,10 @@ def test_fractional_rescale_of_each_frame(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["code", "code-srt"])
 @pytest.mark.parametrize("name", ["HFS", "HFP", "HFDR", "HFDL", "FFS", "FFP", "FFDR", "FFDL"])
-def test_patient_position_from_the_code_sequences(tmp_path: Path, name: str, scheme: str) -> None:
-    how = Frames(kind="xa3d", patient_position=scheme, position_name=name)  # type: ignore[arg-type]  # one of the literals
+def test_patient_position_from_the_code_sequences(
+    tmp_path: Path, name: str, scheme: Literal["code", "code-srt"]
+) -> None:
+    how = Frames(kind="xa3d", patient_position=scheme, position_name=name)
     write_frames(tmp_path / "image.dcm", Scan(axes=PRONE), how)
     image = load_series(tmp_path)
     assert image.patient_position == name
@@ -148,9 +155,9 @@ def test_absent_patient_position_warns(tmp_path: Path) -> None:
     [("ct-enhanced", "HU", True), ("ct-enhanced", "US", False), ("ct-legacy", "HU", True), ("xa3d", "US", False)],
 )
 def test_hu_only_where_the_pixel_value_transformation_says_so(
-    tmp_path: Path, kind: str, rescale_type: str, calibrated: bool
+    tmp_path: Path, kind: Kind, rescale_type: str, calibrated: bool
 ) -> None:
-    how = Frames(kind=kind, rescale_type=rescale_type)  # type: ignore[arg-type]  # one of the literals
+    how = Frames(kind=kind, rescale_type=rescale_type)
     write_frames(tmp_path / "image.dcm", Scan(), how)
     image = load_series(tmp_path)
     assert image.volume.hu_calibrated == calibrated
@@ -217,9 +224,9 @@ def _other_spacing(data: FileDataset) -> None:
 @pytest.mark.parametrize(
     "edit", [_no_position, _empty_position, _short_position, _far_position, _same_position, _turned, _other_spacing]
 )
-def test_one_bad_frame_is_named(tmp_path: Path, edit: object) -> None:
+def test_one_bad_frame_is_named(tmp_path: Path, edit: Callable[[FileDataset], None]) -> None:
     """Frame 4 (counted from 1, as DICOM counts) is wrong: the message names the file and a frame."""
-    write_frames(tmp_path / "image.dcm", Scan(), Frames(orientation="frame", measures="frame"), edit=edit)  # type: ignore[arg-type]  # one of the functions above
+    write_frames(tmp_path / "image.dcm", Scan(), Frames(orientation="frame", measures="frame"), edit=edit)
     message = refused(tmp_path, "image.dcm", "frame")
     assert any(number in message for number in ("4", "6", "1", "3", "5"))
 

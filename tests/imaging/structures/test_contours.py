@@ -11,30 +11,23 @@ from hypothesis import strategies as st
 
 from iort_planner.imaging.structures.contour_planes import sort_contours
 from iort_planner.imaging.structures.contours import contour_mask
-from iort_planner.imaging.structures.read import Structure, read_structure
-from iort_planner.imaging.volume import ImageGrid
 from tests.imaging.dicom_factory import OBLIQUE, ORIENTATIONS, SAGITTAL, Scan
 from tests.imaging.structure_factory import (
-    FRAME,
     Array,
+    X,
+    Y,
+    Z,
     axial_grid,
     closed,
     drawn,
     grid_of,
     lopsided,
     mask_contours,
+    read,
     ring,
     square,
     write_rtstruct,
 )
-
-KNOWN = frozenset({FRAME})
-X, Y, Z = np.eye(3).tolist()
-
-
-def read(path: Path, grid: ImageGrid, roi: str | None = None, frames: frozenset[str] = KNOWN) -> Structure:
-    return read_structure(path, grid, frames_of_reference=frames, roi=roi)
-
 
 # Masks that contours were drawn round
 

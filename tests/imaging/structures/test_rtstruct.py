@@ -16,13 +16,16 @@ from pydicom.dataset import FileDataset
 from iort_planner.errors import ImageError
 from iort_planner.imaging.structures.contour_planes import sort_contours
 from iort_planner.imaging.structures.contours import contour_mask
-from iort_planner.imaging.structures.read import Structure, list_structures, read_structure
+from iort_planner.imaging.structures.read import list_structures, read_structure
 from iort_planner.imaging.volume import ImageGrid
 from tests.imaging.dicom_factory import OBLIQUE, Scan
 from tests.imaging.structure_factory import (
     FRAME,
+    KNOWN,
     Contour,
     DrawnRoi,
+    X,
+    Y,
     axial_grid,
     closed,
     drawn,
@@ -30,19 +33,12 @@ from tests.imaging.structure_factory import (
     lopsided,
     mask_contours,
     mutations,
+    read,
     ring,
     square,
     survive,
     write_rtstruct,
 )
-
-KNOWN = frozenset({FRAME})
-X, Y, Z = np.eye(3).tolist()
-
-
-def read(path: Path, grid: ImageGrid, roi: str | None = None, frames: frozenset[str] = KNOWN) -> Structure:
-    return read_structure(path, grid, frames_of_reference=frames, roi=roi)
-
 
 # Which structure, which frame of reference
 

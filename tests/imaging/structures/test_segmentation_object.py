@@ -21,6 +21,8 @@ from iort_planner.imaging.volume import ImageGrid
 from tests.imaging.dicom_factory import FLIPPED, OBLIQUE, ORIENTATIONS, SAGITTAL, Scan, ds, slice_dataset
 from tests.imaging.structure_factory import (
     FRAME,
+    KNOWN,
+    Edit,
     Mask,
     SegFrame,
     frames_of,
@@ -30,9 +32,6 @@ from tests.imaging.structure_factory import (
     survive,
     write_seg,
 )
-
-KNOWN = frozenset({FRAME})
-Edit = Callable[[FileDataset], None]
 
 
 def read(path: Path, scan: Scan, roi: str | None = None, frames: frozenset[str] = KNOWN) -> Structure:
