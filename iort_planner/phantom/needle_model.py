@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import brentq
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -14,12 +17,16 @@ if TYPE_CHECKING:
     from iort_planner.imaging.volume import ImageGrid
     from iort_planner.units import FloatArray
 
+_STEEP = 0.99  # of an axis along the patient's: 8 degrees, where "towards the head" is no direction across any more
 _SUBSAMPLES = 5  # per axis: 125 points in a border voxel, a coverage step of 0.8 %
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)  # no slots: it keeps what it has worked out
 class NeedlePose:
     """Applicator and cannula in the patient.
+
+    The plastic tip is straight. From the distal end of the metal on, shaft and cannula follow an arc of a circle
+    whose tangent there is the axis; "along" is then measured along the arc.
 
     Parameters
     ----------
@@ -30,12 +37,19 @@ class NeedlePose:
         Unit vector from the tip towards the hub.
     cannula_end_mm : float
         Distal end of the cannula, along the axis from the tip.
+    bend_mm : float
+        Sagitta of the arc over the shaft's whole length, from the metal's distal end to the hub; 0 is straight.
+    bend_turn_deg : float
+        Which way it bends: 0 is across the axis as nearly as can be towards the patient's head (for an axis that runs
+        within 8 degrees of that: to the left), increasing right-handed about the axis.
     """
 
     applicator: Applicator
     tip_lps_mm: FloatArray
     axis_lps: FloatArray
     cannula_end_mm: float
+    bend_mm: float = 0.0
+    bend_turn_deg: float = 0.0
 
     @property
     def cannula_radius_mm(self) -> float:
@@ -49,12 +63,72 @@ class NeedlePose:
         """Proximal end of whatever is longer, along the axis from the tip."""
         return max(self.applicator.length_mm, self.cannula_end_mm + self.applicator.cannula_length_mm)
 
+    @cached_property
+    def across_lps(self) -> FloatArray:
+        """Unit vector across the axis towards which the shaft bends, shape (3,)."""
+        start = np.array([0.0, 0.0, 1.0]) if abs(self.axis_lps[2]) < _STEEP else np.array([1.0, 0.0, 0.0])
+        first = start - (start @ self.axis_lps) * self.axis_lps
+        first /= np.linalg.norm(first)
+        turn = math.radians(self.bend_turn_deg)
+        result: FloatArray = math.cos(turn) * first + math.sin(turn) * np.cross(self.axis_lps, first)
+        return result
+
+    @cached_property
+    def radius_of_bend_mm(self) -> float:
+        """Radius of the shaft's arc; infinite for a straight needle."""
+        if self.bend_mm == 0.0:
+            return math.inf
+        length = self.applicator.length_mm - self.applicator.radiolucent_tip_length_mm
+
+        def excess(half_angle: float) -> float:  # sagitta over length, (1 - cos x) / 2x, rises up to x = 2.3
+            return (1.0 - math.cos(half_angle)) / (2.0 * half_angle) - self.bend_mm / length
+
+        return length / (2.0 * float(brentq(excess, 1e-9, math.pi / 2.0)))
+
+    def sagitta_mm(self, length_mm: float) -> float:
+        """Largest distance of the first ``length_mm`` of the shaft, from the metal's end on, from its chord."""
+        if self.bend_mm == 0.0:
+            return 0.0
+        return self.radius_of_bend_mm * (1.0 - math.cos(length_mm / (2.0 * self.radius_of_bend_mm)))
+
+    def points_lps_mm(
+        self, along: npt.ArrayLike, first: npt.ArrayLike = 0.0, second: npt.ArrayLike = 0.0
+    ) -> FloatArray:
+        """Patient points from the distance along the centre line and two across it; (...) -> (..., 3), mm.
+
+        ``first`` is measured in the plane of the bend, against `across_lps`, ``second`` at right angles to it.
+        """
+        along, one, two = np.broadcast_arrays(*(np.asarray(v, dtype=np.float64) for v in (along, first, second)))
+        beyond = np.maximum(along - self.applicator.radiolucent_tip_length_mm, 0.0)
+        straight = along - beyond
+        angle = beyond / self.radius_of_bend_mm
+        # sin x / x and (1 - cos x) / x, so that a straight needle needs no case of its own
+        forwards = straight + beyond * np.sinc(angle / np.pi)
+        sideways = beyond * np.sin(angle / 2.0) * np.sinc(angle / (2.0 * np.pi))
+        normal = np.cross(self.axis_lps, self.across_lps)
+        result: FloatArray = (
+            self.tip_lps_mm
+            + (forwards - one * np.sin(angle))[..., None] * self.axis_lps
+            + (sideways + one * np.cos(angle))[..., None] * self.across_lps
+            + two[..., None] * normal
+        )
+        return result
+
     def cylinder_coordinates(self, points_lps_mm: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """Distance along the axis from the tip, and from the axis; (..., 3) -> two of (...), mm."""
+        """Distance along the centre line from the tip, and from it; (..., 3) -> two of (...), mm."""
         offset = np.asarray(points_lps_mm, dtype=np.float64) - self.tip_lps_mm
         along = offset @ self.axis_lps
         radial: FloatArray = np.sqrt(np.maximum(np.sum(offset * offset, axis=-1) - along * along, 0.0))
-        return along, radial
+        if self.bend_mm == 0.0:
+            return along, radial
+        metal, bend = self.applicator.radiolucent_tip_length_mm, self.radius_of_bend_mm
+        in_plane = offset @ self.across_lps
+        aside = np.sqrt(np.maximum(radial * radial - in_plane * in_plane, 0.0))
+        forwards = along - metal
+        angle = np.arctan2(forwards, bend - in_plane)
+        around = np.hypot(bend - np.hypot(forwards, bend - in_plane), aside)
+        beyond = forwards > 0.0
+        return np.where(beyond, metal + bend * angle, along), np.where(beyond, around, radial)
 
     def is_plastic(self, along: FloatArray, radial: FloatArray) -> npt.NDArray[np.bool_]:
         """The radiolucent part: half ball of the outer radius, then a cylinder up to the metal."""
@@ -85,7 +159,7 @@ def coverage(
     tuple
         The box as slices of a [k, j, i] array, and the two fractions (0-1) in that box.
     """
-    ends = pose.tip_lps_mm + np.array([[0.0], [pose.hub_mm]]) * pose.axis_lps
+    ends = pose.points_lps_mm(np.linspace(0.0, pose.hub_mm, 2 if pose.bend_mm == 0.0 else 200))
     low, high = grid.box_around(ends, pose.cannula_radius_mm + float(grid.spacing_mm.max()))
     box = (slice(low[2], high[2]), slice(low[1], high[1]), slice(low[0], high[0]))
     part = grid.crop(low, high)

@@ -95,6 +95,8 @@ def pose_of(spec: PhantomSpec) -> NeedlePose:
         tip_lps_mm=tip,
         axis_lps=unit_vector(through - tip, "needle axis"),
         cannula_end_mm=spec.needle.cannula_end_mm,
+        bend_mm=spec.needle.bend_mm,
+        bend_turn_deg=spec.needle.bend_turn_deg,
     )
 
 
@@ -123,7 +125,7 @@ def build(spec: PhantomSpec, seed: int = 0) -> Phantom:
     if seed < 0:
         raise PhantomError(f"phantom {spec.name!r}: seed = {seed} must be 0 or more")
     grid, pose, canal = grid_of(spec), pose_of(spec), canal_of(spec)
-    truth = make_truth(spec, seed, pose, canal)
+    truth = make_truth(spec, seed, pose, canal, grid)
     for name, point in (("tip", truth.tip_lps_mm), ("source", truth.source_lps_mm)):
         if not grid.contains(point):
             raise PhantomError(

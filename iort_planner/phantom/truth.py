@@ -13,6 +13,7 @@ from iort_planner import INTENDED_USE, __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iort_planner.imaging.volume import ImageGrid
     from iort_planner.phantom.canal_tube import CanalTube
     from iort_planner.phantom.needle_model import NeedlePose
     from iort_planner.phantom.spec_model import PhantomSpec
@@ -36,6 +37,9 @@ class PhantomTruth:
         From the outer surface of the radiolucent part.
     shaft_clearance_mm : float
         From the outer surface of the whole applicator and cannula; negative: how deep they stand in the canal.
+    bending_mm : float
+        Largest distance of the centre line from its chord, from the metal's distal end to where the shaft ends or
+        leaves the image.
     nearest_point_lps_mm : ndarray of shape (3,)
         Wall point nearest to the source.
     centre_line_lps_mm : ndarray of shape (N, 3)
@@ -53,6 +57,7 @@ class PhantomTruth:
     distance_from_tip_mm: float
     distance_from_surface_mm: float
     shaft_clearance_mm: float
+    bending_mm: float
     nearest_point_lps_mm: FloatArray
     centre_line_lps_mm: FloatArray
     spec: PhantomSpec
@@ -77,7 +82,7 @@ class PhantomTruth:
                     "source_lps_mm": self.source_lps_mm.tolist(),
                     "metal_end_lps_mm": self.metal_end_lps_mm.tolist(),
                     "cannula_end_lps_mm": self.cannula_end_lps_mm.tolist(),
-                    "bending_mm": 0.0,
+                    "bending_mm": self.bending_mm,
                 }
             ],
             "canal": {
@@ -97,8 +102,8 @@ class PhantomTruth:
         }
 
 
-def make_truth(spec: PhantomSpec, seed: int, pose: NeedlePose, canal: CanalTube) -> PhantomTruth:
-    """Work out the truth of a phantom from its exact geometry."""
+def make_truth(spec: PhantomSpec, seed: int, pose: NeedlePose, canal: CanalTube, grid: ImageGrid) -> PhantomTruth:
+    """Work out the truth of a phantom from its exact geometry; the grid says how much of the shaft is seen."""
     applicator, tip, axis = pose.applicator, pose.tip_lps_mm, pose.axis_lps
     source = applicator.source_lps_mm(tip, axis)
     along = np.arange(-60.0, 60.1, 5.0)
@@ -108,16 +113,31 @@ def make_truth(spec: PhantomSpec, seed: int, pose: NeedlePose, canal: CanalTube)
         axis_lps=axis,
         source_lps_mm=source,
         metal_end_lps_mm=applicator.metal_end_lps_mm(tip, axis),
-        cannula_end_lps_mm=tip + pose.cannula_end_mm * axis,
+        cannula_end_lps_mm=pose.points_lps_mm(pose.cannula_end_mm),
         distance_from_source_mm=float(canal.signed_distance_mm(source)),
         distance_from_tip_mm=float(canal.signed_distance_mm(tip)),
         distance_from_surface_mm=_least_distance_mm(pose, canal, radiolucent),
         shaft_clearance_mm=_least_distance_mm(pose, canal, whole),
+        bending_mm=pose.sagitta_mm(visible_shaft_mm(pose, grid)),
         nearest_point_lps_mm=canal.nearest_point_lps_mm(source),
         centre_line_lps_mm=canal.centre_line_lps_mm(along),
         spec=spec,
         seed=seed,
     )
+
+
+def visible_shaft_mm(pose: NeedlePose, grid: ImageGrid) -> float:
+    """Length of the shaft's centre line from the metal's distal end to its own end or that of the image."""
+    metal, end = pose.applicator.radiolucent_tip_length_mm, pose.applicator.length_mm
+    for _ in range(5):  # each round narrows the place where it leaves to a hundredth
+        along = np.linspace(metal, end, 101)
+        outside = np.flatnonzero(~grid.contains(pose.points_lps_mm(along)))
+        if outside.size == 0:
+            break
+        if outside[0] == 0:
+            return 0.0
+        metal, end = float(along[outside[0] - 1]), float(along[outside[0]])
+    return end - pose.applicator.radiolucent_tip_length_mm
 
 
 def _profiles(pose: NeedlePose) -> tuple[list[_Piece], list[_Piece]]:
@@ -152,22 +172,16 @@ def _line(start: tuple[float, float], end: tuple[float, float]) -> _Piece:
 
 
 def _least_distance_mm(pose: NeedlePose, canal: CanalTube, pieces: list[_Piece]) -> float:
-    """Least signed distance to the canal over a surface of revolution about the needle's axis.
+    """Least signed distance to the canal over a surface of revolution about the needle's centre line.
 
     For a surface clear of the canal that is the distance between the two; for one that enters it, minus the
     depth to which it does.
     """
-    helper = np.eye(3)[int(np.argmin(np.abs(pose.axis_lps)))]
-    first = np.cross(pose.axis_lps, helper)
-    first /= np.linalg.norm(first)
-    second = np.cross(pose.axis_lps, first)
 
     def distance(piece: _Piece) -> Callable[[FloatArray, FloatArray], FloatArray]:
         def function(u: FloatArray, angle: FloatArray) -> FloatArray:
             along, radius = piece(u)
-            side = np.cos(angle)[..., None] * first + np.sin(angle)[..., None] * second
-            points = pose.tip_lps_mm + along[..., None] * pose.axis_lps + radius[..., None] * side
-            return canal.signed_distance_mm(points)
+            return canal.signed_distance_mm(pose.points_lps_mm(along, radius * np.cos(angle), radius * np.sin(angle)))
 
         return function
 
