@@ -43,6 +43,10 @@ class CanalNotFoundError(IortError, RuntimeError):
     """No spinal canal was found near the needle, or the given one cannot be used."""
 
 
+class LevelError(IortError, RuntimeError):
+    """The planned vertebra, its HU or the way to the canal cannot be told from this image; a note, not a stop."""
+
+
 class PhantomError(IortError, ValueError):
     """A phantom specification is missing, incomplete or impossible."""
 
