@@ -1,4 +1,4 @@
-"""Distances from the needle to the spinal canal, each with the origin in its name."""
+"""Distances from the needle to the spinal canal, each with both of its end points and its origin in its name."""
 
 from __future__ import annotations
 
@@ -24,30 +24,71 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CanalDistances:
-    """How far the canal's wall is from the parts of one needle.
+class Segment:
+    """A distance with its two ends.
 
     Parameters
     ----------
-    nearest_point_lps_mm : ndarray of shape (3,), mm
-        Point of the canal's wall nearest to the source centre.
-    distance_from_source_mm, distance_from_tip_mm : float
-        From the effective source point and from the outer distal end.
-    distance_from_surface_mm : float
-        From the outer surface of the radiolucent part (half ball and cylinder up to the metal).
-    shaft_clearance_mm : float
-        From the outer surface of the whole applicator, and of the cannula where it was seen; negative when
-        it stands in the canal, by how deep.
-    polar_angle_deg : float
-        Direction of the nearest point from the source, measured from the distal axis: 0 straight ahead.
+    from_lps_mm : ndarray of shape (3,), mm
+        On the needle's part: the source centre, the tip, or the point of the body's surface.
+    to_lps_mm : ndarray of shape (3,), mm
+        On the canal's wall.
+    length_mm : float
+        Between them; negative where the body stands in the canal: by how deep its surface reaches behind the wall.
     """
 
-    nearest_point_lps_mm: FloatArray
-    distance_from_source_mm: float
-    distance_from_tip_mm: float
-    distance_from_surface_mm: float
-    shaft_clearance_mm: float
+    from_lps_mm: FloatArray
+    to_lps_mm: FloatArray
+    length_mm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CanalDistances:
+    """How far the canal's wall is from the parts of one needle; each the least distance there is.
+
+    Parameters
+    ----------
+    source, tip : Segment
+        From the effective source point and from the outer distal end.
+    surface : Segment
+        From the outer surface of the radiolucent part (half ball and cylinder up to the metal).
+    shaft : Segment
+        From the outer surface of the whole applicator, and of the cannula where it was seen; negative when
+        it stands in the canal.
+    polar_angle_deg : float
+        Direction of the source's nearest point, measured from the distal axis: 0 straight ahead.
+    """
+
+    source: Segment
+    tip: Segment
+    surface: Segment
+    shaft: Segment
     polar_angle_deg: float
+
+    @property
+    def nearest_point_lps_mm(self) -> FloatArray:
+        """Point of the canal's wall nearest to the source centre, shape (3,), mm."""
+        return self.source.to_lps_mm
+
+    @property
+    def distance_from_source_mm(self) -> float:
+        """From the effective source point."""
+        return self.source.length_mm
+
+    @property
+    def distance_from_tip_mm(self) -> float:
+        """From the outer distal end."""
+        return self.tip.length_mm
+
+    @property
+    def distance_from_surface_mm(self) -> float:
+        """From the outer surface of the radiolucent part."""
+        return self.surface.length_mm
+
+    @property
+    def shaft_clearance_mm(self) -> float:
+        """From the whole applicator and the cannula where it was seen; negative inside the canal."""
+        return self.shaft.length_mm
 
 
 def canal_distances(needle: Needle, applicator: Applicator, canal: SpinalCanal) -> CanalDistances:
@@ -65,9 +106,9 @@ def canal_distances(needle: Needle, applicator: Applicator, canal: SpinalCanal) 
                 f"the needle's {name} {np.round(point, 1).tolist()} lies inside the spinal canal as found "
                 f"(method {canal.method}); check tip and canal, or give --canal FILE or --canal-point"
             )
-    from_source, nearest = closest_point_on_mesh(needle.source_lps_mm, triangles)
-    from_tip, _ = closest_point_on_mesh(needle.tip_lps_mm, triangles)
-    to_nearest = (nearest - needle.source_lps_mm) / max(from_source, 1e-12)
+    source = point_to_wall(needle.source_lps_mm, triangles)
+    to_nearest = (source.to_lps_mm - source.from_lps_mm) / max(source.length_mm, 1e-12)
+    solid = bool(canal.faces.size)
     tip_part = Rod(
         start_mm=needle.tip_lps_mm,
         axis=needle.axis_lps,
@@ -75,16 +116,20 @@ def canal_distances(needle: Needle, applicator: Applicator, canal: SpinalCanal) 
         length_mm=applicator.radiolucent_tip_length_mm,
         round_start=True,
     )
+    bodies = applicator_and_cannula(needle, applicator)
     return CanalDistances(
-        nearest_point_lps_mm=nearest,
-        distance_from_source_mm=from_source,
-        distance_from_tip_mm=from_tip,
-        distance_from_surface_mm=_clearance_mm(tip_part, canal, triangles),
-        shaft_clearance_mm=min(
-            _clearance_mm(rod, canal, triangles) for rod in applicator_and_cannula(needle, applicator)
-        ),
+        source=source,
+        tip=point_to_wall(needle.tip_lps_mm, triangles),
+        surface=_clearance(tip_part, triangles, solid=solid),
+        shaft=min((_clearance(rod, triangles, solid=solid) for rod in bodies), key=lambda s: s.length_mm),
         polar_angle_deg=math.degrees(math.acos(float(np.clip(to_nearest @ -needle.axis_lps, -1.0, 1.0)))),
     )
+
+
+def point_to_wall(point_lps_mm: FloatArray, triangles: FloatArray) -> Segment:
+    """From a point to the nearest point of a wall, whichever side of it the point is on."""
+    distance, nearest = closest_point_on_mesh(point_lps_mm, triangles)
+    return Segment(from_lps_mm=point_lps_mm, to_lps_mm=nearest, length_mm=distance)
 
 
 def applicator_and_cannula(needle: Needle, applicator: Applicator) -> list[Rod]:
@@ -120,24 +165,47 @@ def wall_triangles(canal: SpinalCanal) -> FloatArray:
     return np.repeat(canal.vertices_lps_mm[:, None, :], 3, axis=1)
 
 
-def _clearance_mm(rod: Rod, canal: SpinalCanal, triangles: FloatArray) -> float:
-    """Distance of a rod's surface from the wall; negative when the rod stands in the canal.
+def _clearance(rod: Rod, triangles: FloatArray, *, solid: bool) -> Segment:
+    """Between a rod's surface and the wall; negative where the rod stands in the canal (``solid`` walls only).
 
-    The depth is that of the deepest wall point inside the rod, or where the axis itself runs in the canal,
-    the radius plus the axis' own depth.
+    The depth is the rod's radius less the distance of its core line from the wall; where the core itself runs in
+    the canal, the radius plus the core's own depth (its deepest point to 0.0125 mm).
     """
-    distance, _, _ = rod_to_triangles(rod, triangles)
-    if not canal.faces.size:
-        return distance
-    axis = rod.core_points()
-    inside = [p for p in axis if winding_number(p, triangles) > 0.5] if _may_be_inside(axis, triangles) else []
-    if inside:
-        return -(rod.radius_mm + max(closest_point_on_mesh(p, triangles)[0] for p in inside))
+    distance, on_rod, on_wall = rod_to_triangles(rod, triangles)
+    outside = Segment(from_lps_mm=on_rod, to_lps_mm=on_wall, length_mm=distance)
+    if not solid:
+        return outside
+    core = rod.core()
+    deepest = _deepest_inside(core, triangles)
+    if deepest is not None:
+        return _through_the_wall(rod, deepest.from_lps_mm, deepest.to_lps_mm, -deepest.length_mm)
     if distance > 0.0:
-        return distance
-    return min(0.0, min(closest_point_on_mesh(p, triangles)[0] for p in axis) - rod.radius_mm)
+        return outside
+    from_core, on_core, on_wall = rod_to_triangles(core, triangles)
+    # else touched by no more than a flat end's edge
+    return _through_the_wall(rod, on_core, on_wall, from_core) if from_core < rod.radius_mm else outside
 
 
-def _may_be_inside(points: FloatArray, triangles: FloatArray) -> bool:
+def _through_the_wall(rod: Rod, on_core: FloatArray, on_wall: FloatArray, core_mm: float) -> Segment:
+    """From the rod's surface behind the wall back to the wall; ``core_mm`` is negative for a core inside the canal."""
+    if abs(core_mm) > 1e-9:
+        into_canal = (on_wall - on_core) / core_mm
+    else:  # the wall runs through the core line: any direction across will do
+        into_canal = np.cross(rod.axis, np.eye(3)[int(np.argmin(np.abs(rod.axis)))])
+        into_canal /= np.linalg.norm(into_canal)
+    depth = rod.radius_mm - core_mm
+    return Segment(from_lps_mm=on_wall + depth * into_canal, to_lps_mm=on_wall, length_mm=-depth)
+
+
+def _deepest_inside(core: Rod, triangles: FloatArray) -> Segment | None:
+    """From the deepest point of a core line in the canal to the wall; None where it does not run in the canal."""
+    step_mm = 0.5
+    points = core.points(step_mm)
     low, high = triangles.min(axis=(0, 1)), triangles.max(axis=(0, 1))
-    return bool(np.any(np.all((points >= low) & (points <= high), axis=1)))
+    within = np.all((points >= low) & (points <= high), axis=1)
+    inside = [p for p in points[within] if winding_number(p, triangles) > 0.5]
+    if not inside:
+        return None
+    deepest = max((point_to_wall(p, triangles) for p in inside), key=lambda s: s.length_mm)
+    finer = core.project(deepest.from_lps_mm + np.linspace(-step_mm, step_mm, 41)[:, None] * core.axis)
+    return max((deepest, *(point_to_wall(p, triangles) for p in finer)), key=lambda s: s.length_mm)

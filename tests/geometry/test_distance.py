@@ -14,7 +14,7 @@ from iort_planner.applicator import Applicator, read_applicator
 from iort_planner.errors import CanalNotFoundError
 from iort_planner.geometry._kernels import Rod, closest_point_on_mesh, rod_to_triangles, winding_number
 from iort_planner.geometry.canal import SpinalCanal, canal_from_points
-from iort_planner.geometry.distance import CanalDistances, canal_distances
+from iort_planner.geometry.distance import CanalDistances, applicator_and_cannula, canal_distances
 from iort_planner.geometry.needle import Confidence, Needle
 from iort_planner.units import FloatArray
 
@@ -132,6 +132,44 @@ def test_winding_number_tells_inside_from_outside(numbers: list[float]) -> None:
     assert winding_number(np.array(numbers), vertices[faces]) == pytest.approx(float(inside), abs=1e-6)
 
 
+def slow_rod_triangle(rod: Rod, triangle: FloatArray) -> float:
+    """Least distance of a rod and a triangle by quadratic programming over barycentric weights, with scipy."""
+    from scipy.optimize import minimize
+
+    def way(w: FloatArray) -> FloatArray:
+        point: FloatArray = w @ triangle
+        result: FloatArray = point - rod.project(point[None])[0]
+        return result
+
+    found = minimize(
+        lambda w: float(np.sum(way(w) ** 2)),
+        np.full(3, 1 / 3),
+        jac=lambda w: 2 * triangle @ way(w),
+        bounds=[(0, 1)] * 3,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones(3)},
+        options={"ftol": 1e-18, "maxiter": 500},
+    )
+    return float(np.linalg.norm(way(found.x)))
+
+
+@pytest.mark.parametrize("round_start", [True, False])
+@pytest.mark.parametrize("tilt", [1.0, 1e-3, 0.0], ids=["askew", "nearly along", "along"])
+def test_rod_to_triangles_agrees_with_quadratic_programming_to_1e_6(round_start: bool, tilt: float) -> None:
+    vertices, faces = tube(8.0, 30.0, around=24, along=12)
+    triangles = vertices[faces]
+    rng = np.random.default_rng(5)
+    for _ in range(4):
+        axis = np.array([0.0, 0.0, 1.0]) + tilt * np.abs(rng.normal(size=3)) * [1, 1, 0]
+        axis /= np.linalg.norm(axis)
+        start = np.array([rng.uniform(10.25, 10.35) if tilt < 1 else rng.uniform(10.5, 20), 0.0, rng.uniform(-10, 10)])
+        rod = Rod(start_mm=start, axis=axis, radius_mm=2.2, length_mm=6.0, round_start=round_start)
+        distance, on_rod, on_mesh = rod_to_triangles(rod, triangles)
+        close = triangles[np.min(np.linalg.norm(triangles - on_mesh, axis=2), axis=1) < 6.0]
+
+        assert distance == pytest.approx(min(slow_rod_triangle(rod, t) for t in close), abs=1e-6)
+        assert np.linalg.norm(on_rod - on_mesh) == pytest.approx(distance, abs=1e-12)
+
+
 @pytest.mark.parametrize("round_start", [True, False])
 def test_rod_to_mesh_agrees_with_dense_sampling(round_start: bool) -> None:
     vertices, faces = tube(8.0, 30.0, around=48, along=30)
@@ -210,6 +248,53 @@ def test_rigid_motion_leaves_every_distance_unchanged(angles: list[float], shift
     ):
         assert getattr(moved, name) == pytest.approx(getattr(still, name), abs=1e-6)
     assert moved.polar_angle_deg == pytest.approx(still.polar_angle_deg, abs=1e-4)
+    for name in ("source", "tip"):  # their end points move along; those of bodies may slide along a flat wall
+        end = Rotation.from_rotvec(angles).apply(getattr(still, name).to_lps_mm) + shift
+        np.testing.assert_allclose(getattr(moved, name).to_lps_mm, end, atol=1e-6)
+
+
+PLACES = {
+    "beside": ([17.0, 2.0, 5.0], [0.2, -0.9, 0.3]),
+    "parallel": ([12.0, 0.0, 0.0], [0.0, 0.0, 1.0]),
+    "grazing": ([9.5, -25.0, 0.0], [0.0, 1.0, 0.0]),
+    "through": ([-20.0, 1.0, 0.0], [1.0, 0.0, 0.2]),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_each_distance_has_its_ends_on_the_needles_part_and_on_the_wall(place: str) -> None:
+    vertices, faces = tube(8.0, 40.0)
+    needle = needle_at(*(np.array(v) for v in PLACES[place]), 16.0)
+    result = canal_distances(needle, APPLICATOR, canal_of(vertices, faces))
+
+    np.testing.assert_array_equal(result.source.from_lps_mm, needle.source_lps_mm)
+    np.testing.assert_array_equal(result.tip.from_lps_mm, needle.tip_lps_mm)
+    for part in (result.source, result.tip, result.surface, result.shaft):
+        assert np.linalg.norm(part.from_lps_mm - part.to_lps_mm) == pytest.approx(abs(part.length_mm), abs=1e-9)
+        assert closest_point_on_mesh(part.to_lps_mm, vertices[faces])[0] == pytest.approx(0.0, abs=1e-7)
+    bodies = applicator_and_cannula(needle, APPLICATOR)
+    for part in (result.surface, result.shaft):  # on the outside of the applicator or of the cannula
+        at = part.from_lps_mm - needle.tip_lps_mm
+        radius = float(np.linalg.norm(at - (at @ needle.axis_lps) * needle.axis_lps))
+        assert any(radius <= rod.radius_mm + 1e-6 for rod in bodies)
+        assert min(np.linalg.norm(r.project(part.from_lps_mm[None])[0] - part.from_lps_mm) for r in bodies) < 1e-6
+
+
+SIDEWAYS = [(side, gap) for side in ("applicator", "cannula") for gap in (0.3, 0.01, -0.01, -0.3)]
+
+
+@pytest.mark.parametrize(("part", "gap_mm"), [*SIDEWAYS, ("tip", 0.3), ("tip", 0.01)])
+def test_a_clearance_goes_through_zero_without_a_jump(part: str, gap_mm: float) -> None:
+    vertices, faces = tube(8.0, 60.0, around=720, along=40)
+    tip_x, axis, cannula_end = {
+        "applicator": (8.0 + 2.2, [0.0, 0, 1], None),
+        "cannula": (8.0 + 2.7, [0.0, 0, 1], 16.0),
+        "tip": (8.0, [1.0, 0, 0], None),
+    }[part]
+    needle = needle_at(np.array([tip_x + gap_mm, 0, 0]), np.array(axis), cannula_end)
+    result = canal_distances(needle, APPLICATOR, canal_of(vertices, faces))
+
+    assert result.shaft_clearance_mm == pytest.approx(gap_mm, abs=1e-3)
 
 
 def test_each_origin_gives_its_own_distance_in_a_closed_form() -> None:
