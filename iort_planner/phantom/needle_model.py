@@ -149,6 +149,13 @@ class NeedlePose:
         return inside
 
 
+def subsample_shifts(grid: ImageGrid) -> FloatArray:
+    """Where the samples of a border voxel lie, from its centre; shape (125, 3), LPS mm."""
+    offsets = (np.arange(_SUBSAMPLES) + 0.5) / _SUBSAMPLES - 0.5
+    steps = np.stack(np.meshgrid(offsets, offsets, offsets, indexing="ij"), axis=-1).reshape(-1, 3)
+    return grid.index_to_lps(steps) - grid.origin_lps_mm
+
+
 def coverage(
     pose: NeedlePose, grid: ImageGrid
 ) -> tuple[tuple[slice, slice, slice], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -168,9 +175,7 @@ def coverage(
     along, radial = pose.cylinder_coordinates(centres)
     reach = float(np.linalg.norm(grid.spacing_mm)) / 2.0
     near = np.flatnonzero((radial < pose.cannula_radius_mm + reach) & (along > -reach) & (along < pose.hub_mm + reach))
-    offsets = (np.arange(_SUBSAMPLES) + 0.5) / _SUBSAMPLES - 0.5
-    steps = np.stack(np.meshgrid(offsets, offsets, offsets, indexing="ij"), axis=-1).reshape(-1, 3)
-    shifts = grid.index_to_lps(steps) - grid.origin_lps_mm
+    shifts = subsample_shifts(grid)
     plastic, steel = np.zeros(len(centres), np.float32), np.zeros(len(centres), np.float32)
     for shift in shifts:
         along, radial = pose.cylinder_coordinates(centres[near] + shift)
