@@ -264,7 +264,8 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 def test_each_distance_has_its_ends_on_the_needles_part_and_on_the_wall(place: str) -> None:
     vertices, faces = tube(8.0, 40.0)
-    needle = needle_at(*(np.array(v) for v in PLACES[place]), 16.0)
+    tip, axis = (np.array(v) for v in PLACES[place])
+    needle = needle_at(tip, axis, 16.0)
     result = canal_distances(needle, APPLICATOR, canal_of(vertices, faces))
 
     np.testing.assert_array_equal(result.source.from_lps_mm, needle.source_lps_mm)
