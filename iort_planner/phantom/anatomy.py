@@ -1,7 +1,7 @@
-"""Anatomy of a thoracic level and its neighbours as signed distances in spine coordinates (mm, negative inside).
+"""Anatomy of a thoracic or lumbar level and its neighbours as signed distances in spine coordinates (mm, negative inside).
 
-Sizes that a specification does not set are our own choice, drawn to look like a lower thoracic vertebra on
-axial and sagittal CT; they scale with those that it does set. ``s`` is measured from the middle of the
+Sizes that a specification does not set are our own choice, drawn to look like a lower thoracic (with ribs) or a lumbar
+vertebra on axial and sagittal CT; they scale with those that it does set. ``s`` is measured from the middle of the
 vertebra meant (`level_offset_mm`); left and right are mirror images.
 """
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 BODY_EXPONENT = 2.1  # between ellipse and box: the rounded outline of an endplate
 VERTEBRA_REACH_MM = 38.0  # no bone of a vertebra lies further along s from its middle
 RIB_REACH_MM = 60.0
-# Head, neck, tubercle (before the transverse process), angle and shaft of a rib: a = |l|, p, s. It slopes down.
+# Head (on the side of a body narrower than 42 mm), neck, tubercle (before the transverse process), angle and shaft
+# of a rib: a = |l|, p, s. It slopes down.
 _RIB = (
     (21.0, -11.0, 8.5),
     (28.0, -1.0, 7.5),
@@ -58,6 +59,14 @@ class Anatomy:
         self._pedicle_a = self._a + v.pedicle_width_mm / 2.0 - 0.1
         self._pedicle_r = v.pedicle_width_mm / 2.0 + 0.1
         self._pedicle_s = (v.body_height_mm - v.pedicle_height_mm) / 2.0
+        head = (min(_RIB[0][0], v.body_width_mm / 2.0), *_RIB[0][1:])
+        self._rib = (head, *_RIB[1:])
+        # Beyond these no bone but ribs, no disc and no canal: half width, front, back.
+        self.spine_box_mm = (
+            max(42.0, self._pedicle_a + v.transverse_mm + 8.0),
+            -62.0,
+            max(40.0, self._b + v.spinous_mm + 12.0),
+        )
 
     def level_offset_mm(self, s: Array) -> Array:
         """``s`` measured from the middle of the nearest level."""
@@ -129,23 +138,31 @@ class Anatomy:
         lamina = smooth_max(canal - 5.5, np.abs(s + 3.5) - 9.0, 3.0)
         lamina = smooth_max(lamina, 0.5 - p, 2.0)
         # Spinous process: a plate in the midline, sloping down to a thicker tip.
-        along, t = segment((p, s), (b + 4.0, -3.0), (b + 21.0, -15.0))
-        height = along - (4.8 - 1.3 * t)
+        v = self._spec.vertebra
+        along, t = segment((p, s), (b + 4.0, -3.0), (b + (4.0 + v.spinous_mm), -(3.0 + v.spinous_drop_mm)))
+        height = along - (4.8 - 1.3 * t if v.ribs else 8.0 - 0.5 * t)  # the lumbar one is a high, blunt plate
         spinous = np.hypot(np.maximum(height, 0.0), np.maximum(a - (0.5 + 0.6 * t), 0.0)) - 1.9
         arch = smooth_min(lamina, spinous, 4.0)
-        transverse = capsule((a, p, s), (x + 1.0, b + 1.0, 2.0), (x + 16.0, b + 6.5, 4.0), 4.6, 4.2)
-        knob = capsule((a, p, s), (x + 16.0, b + 6.5, 2.5), (x + 16.5, b + 7.0, 5.5), 4.9, 4.9)
-        arch = smooth_min(arch, smooth_min(transverse, knob, 2.0), 3.0)
+        arch = smooth_min(arch, self._transverse(a, p, s), 3.0)
         top, foot = self.pitch_mm / 2.0 + 2.0, -self.pitch_mm / 2.0 - 2.5
         superior = capsule((a, p, s), (x, b - 2.0, 3.0), (x - 1.0, b - 0.5, top - 2.0), 4.0, 2.6)
         inferior = capsule((a, p, s), (x - 1.5, b + 3.5, 0.0), (x - 2.0, b + 6.6, foot + 3.0), 3.8, 3.0)
         return smooth_min(arch, smooth_min(superior, inferior, 1.0), 2.0)
 
+    def _transverse(self, a: Array, p: Array, s: Array) -> Array:
+        """Transverse process: with ribs stout, backwards, with the rib's joint; without them slender and level."""
+        x, b, out = self._pedicle_a, self._b, self._spec.vertebra.transverse_mm
+        if not self._spec.vertebra.ribs:
+            return capsule((a, p, s), (x + 1.0, b - 1.0, 2.5), (x + out, b + 3.0, 3.5), 4.6, 3.0)
+        process = capsule((a, p, s), (x + 1.0, b + 1.0, 2.0), (x + out, b + 6.5, 4.0), 4.6, 4.2)
+        knob = capsule((a, p, s), (x + out, b + 6.5, 2.5), (x + (out + 0.5), b + 7.0, 5.5), 4.9, 4.9)
+        return smooth_min(process, knob, 2.0)
+
     def rib(self, lateral: Array, p: Array, s: Array) -> Array:
         """The pair of ribs of one level (``s`` from its middle)."""
         a = np.abs(lateral)
         result = np.full_like(a, 1e3)
-        for n, (start, end) in enumerate(itertools.pairwise(_RIB)):
+        for n, (start, end) in enumerate(itertools.pairwise(self._rib)):
             low, high = np.minimum(start, end) - 8.0, np.maximum(start, end) + 8.0
             near = np.flatnonzero(
                 (a > low[0]) & (a < high[0]) & (p > low[1]) & (p < high[1]) & (s > low[2]) & (s < high[2])
@@ -166,6 +183,12 @@ class Anatomy:
         x, y, z = lateral - c[0], p - c[1], s - c[2]
         uneven = 0.7 * np.sin(0.55 * x + 1.0) * np.sin(0.6 * y) + 0.5 * np.sin(0.7 * z + 0.4 * x)
         result: Array = ellipsoid(x, y, z, self._spec.lesion.radii_mm) + uneven
+        return result
+
+    def breached(self, lateral: Array, p: Array, s: Array) -> Array:
+        """Whether points of the canal's wall would lie on the target's bone, but a breaching lesion has taken it."""
+        taken = self._spec.lesion.breaches and self.lesion(lateral, p, s) < 0.0
+        result: Array = taken & (self.vertebra(lateral, p, s) < 0.05)  # 0 on the wall, but for rounding
         return result
 
     def root(self, lateral: Array, p: Array, s: Array) -> Array:
@@ -189,6 +212,11 @@ class Anatomy:
         inner = superellipse(a - 13.0, p - middle - 1.0, 10.0, half, 2.4)
         outer = superellipse(a - 39.0, p - middle - 2.0, 17.0, half - 1.5, 2.4)
         return np.minimum(inner, outer)
+
+    def psoas(self, lateral: Array, p: Array) -> Array:
+        """The psoas muscles beside lumbar bodies."""
+        half = self._spec.vertebra.body_width_mm / 2.0
+        return superellipse(np.abs(lateral) - half - 13.0, p - self._body_p - 3.0, 15.0, 17.0, 2.2)
 
     def lung(self, lateral: Array, p: Array) -> Array:
         """Posterior recess of both lungs, inside the ribs."""

@@ -2,6 +2,7 @@
 
 The centre line is an arc of a circle and the cross-section stays at right angles to it, so the tube is
 a surface of revolution, and the wall point nearest to any point lies in that point's own cross-section.
+That holds for kyphosis, lordosis and a turned plane of the arc alike: the section may be any curve beside the axis.
 The distance in space is therefore the distance to a plane curve, which one angle describes.
 """
 

@@ -12,17 +12,24 @@ from scipy import ndimage
 from iort_planner.applicator import unit_vector
 from iort_planner.errors import PhantomError
 from iort_planner.imaging.volume import ImageGrid, Volume
+from iort_planner.phantom.anatomy import Anatomy
 from iort_planner.phantom.canal_tube import CanalTube
 from iort_planner.phantom.frame import SpineFrame, rotation_matrix
-from iort_planner.phantom.needle_model import NeedlePose, coverage
+from iort_planner.phantom.hardware import coverage as implant_coverage
+from iort_planner.phantom.hardware import implants_of
+from iort_planner.phantom.needle_model import NeedlePose
+from iort_planner.phantom.needle_model import coverage as needle_coverage
 from iort_planner.phantom.streaks import streaks_hu
 from iort_planner.phantom.tissues import Label, TissuePainter
 from iort_planner.phantom.truth import PhantomTruth, make_truth
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
-    from iort_planner.phantom.spec_model import PhantomSpec
+    from iort_planner.phantom.hardware import Box
+    from iort_planner.phantom.spec_model import NeedleSpec, PhantomSpec
 
 # Prone, head first: columns (i) run to the patient's right, rows (j) to anterior, slices (k) to the head.
 _PRONE = np.diag([-1.0, -1.0, 1.0])
@@ -46,6 +53,8 @@ class Phantom:
         The exact canal.
     pose : NeedlePose
     truth : PhantomTruth
+    extra_poses : tuple of NeedlePose
+        Those of ``spec.extra_needles``.
     """
 
     spec: PhantomSpec
@@ -55,11 +64,16 @@ class Phantom:
     canal: CanalTube
     pose: NeedlePose
     truth: PhantomTruth
+    extra_poses: tuple[NeedlePose, ...] = ()
 
     def mask(self, *labels: Label) -> npt.NDArray[np.bool_]:
         """Voxels whose centres carry one of the labels, shape (nk, nj, ni)."""
         result: npt.NDArray[np.bool_] = np.isin(self.labels, labels)
         return result
+
+    def breached(self, wall_lps_mm: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Points of the canal's wall where the lesion has taken the bone, (..., 3) mm -> (...); exact."""
+        return Anatomy(self.spec).breached(*np.moveaxis(self.canal.frame.to_spine(wall_lps_mm), -1, 0))
 
 
 def uid_of(spec: PhantomSpec, seed: int, what: str) -> str:
@@ -73,6 +87,7 @@ def spine_frame(spec: PhantomSpec) -> SpineFrame:
         origin_lps_mm=np.array(spec.spine.origin_lps_mm),
         rotation=rotation_matrix(spec.spine.rotation_deg),
         radius_mm=spec.spine.kyphosis_radius_mm,
+        bend_plane_deg=spec.spine.bend_plane_deg,
     )
 
 
@@ -86,17 +101,17 @@ def canal_of(spec: PhantomSpec) -> CanalTube:
     )
 
 
-def pose_of(spec: PhantomSpec) -> NeedlePose:
-    """Where the needle stands."""
-    frame = spine_frame(spec)
-    tip, through = frame.to_lps(spec.needle.tip_mm), frame.to_lps(spec.needle.through_mm)
+def pose_of(spec: PhantomSpec, needle: NeedleSpec | None = None) -> NeedlePose:
+    """Where the needle stands, or another one of the same kind."""
+    frame, needle = spine_frame(spec), needle or spec.needle
+    tip, through = frame.to_lps(needle.tip_mm), frame.to_lps(needle.through_mm)
     return NeedlePose(
         applicator=spec.applicator,
         tip_lps_mm=tip,
         axis_lps=unit_vector(through - tip, "needle axis"),
-        cannula_end_mm=spec.needle.cannula_end_mm,
-        bend_mm=spec.needle.bend_mm,
-        bend_turn_deg=spec.needle.bend_turn_deg,
+        cannula_end_mm=needle.cannula_end_mm,
+        bend_mm=needle.bend_mm,
+        bend_turn_deg=needle.bend_turn_deg,
     )
 
 
@@ -132,7 +147,8 @@ def build(spec: PhantomSpec, seed: int = 0) -> Phantom:
                 f"phantom {spec.name!r}: the needle's {name} {np.round(point, 1).tolist()} lies outside the image; "
                 "change grid.size_voxels or grid.centre_offset_mm"
             )
-    hu, labels = ideal_image(spec, grid, pose, seed)
+    others = tuple(pose_of(spec, needle) for needle in spec.extra_needles)
+    hu, labels = ideal_image(spec, grid, (pose, *others), seed)
     hu = _scanned(spec, hu, np.random.default_rng([seed, 1]))
     volume = Volume(
         values=np.clip(np.rint(hu), MIN_HU, spec.scanner.clip_hu).astype(np.int16),
@@ -141,27 +157,57 @@ def build(spec: PhantomSpec, seed: int = 0) -> Phantom:
         frame_of_reference_uid=uid_of(spec, seed, "frame of reference"),
     )
     labels.setflags(write=False)
-    return Phantom(spec=spec, seed=seed, volume=volume, labels=labels, canal=canal, pose=pose, truth=truth)
+    return Phantom(
+        spec=spec, seed=seed, volume=volume, labels=labels, canal=canal, pose=pose, truth=truth, extra_poses=others
+    )
 
 
 def ideal_image(
-    spec: PhantomSpec, grid: ImageGrid, pose: NeedlePose, seed: int
+    spec: PhantomSpec, grid: ImageGrid, poses: Sequence[NeedlePose], seed: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """HU with partial volume and streaks, before blur and noise, and labels; both [k, j, i]."""
+    """HU with partial volume and streaks, before blur and noise, and labels; both [k, j, i].
+
+    Each thing replaces its part of what was painted before it: anatomy, implants, needles, the first needle last.
+    """
     hu, labels = tissue_image(spec, grid)
-    box, plastic, steel = coverage(pose, grid)
-    streaks = _streaks(spec, grid, hu, box, steel, seed)
-    part, marks = hu[box], labels[box]
-    soft = 1.0 - plastic - steel
-    part *= soft
-    part += plastic * np.float32(spec.hu.plastic) + steel * np.float32(spec.hu.steel)
-    marks[plastic > 0.5] = Label.PLASTIC
-    marks[steel > 0.5] = Label.STEEL
+    metal = _Metal(grid.shape)
+    painted = []
+    for implant in implants_of(spec, spine_frame(spec)):
+        box, filled = implant_coverage(implant, grid)
+        metal.add(box, filled, implant.steel_equivalent)
+        painted.append((box, filled, implant.hu(spec.hu)))
+    needles = [needle_coverage(pose, grid) for pose in reversed(poses)]
+    for box, plastic, steel in needles:
+        metal.add(box, plastic, 0.0)
+        metal.add(box, steel, 1.0)
+    streaks = _streaks(spec, grid, hu, metal, seed)
+    for box, filled, value in painted:
+        hu[box] += filled * (np.float32(value) - hu[box])
+        labels[box][filled > 0.5] = Label.IMPLANT
+    for box, plastic, steel in needles:
+        part, marks = hu[box], labels[box]
+        part *= 1.0 - plastic - steel
+        part += plastic * np.float32(spec.hu.plastic) + steel * np.float32(spec.hu.steel)
+        marks[plastic > 0.5] = Label.PLASTIC
+        marks[steel > 0.5] = Label.STEEL
     if streaks is not None:
         slices, values = streaks
-        values[:, box[1], box[2]] *= (1.0 - steel)[slices.start - box[0].start : slices.stop - box[0].start]
+        values *= 1.0 - metal.filled[slices]
         hu[slices] += values
     return hu, labels
+
+
+class _Metal:
+    """Part of each voxel that metal fills, and how much steel attenuates as much."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.filled, self.steel = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+
+    def add(self, box: Box, share: npt.NDArray[np.float32], steel_equivalent: float) -> None:
+        """Put in something that displaces its share of what is there; carbon and plastic displace only."""
+        for values, value in ((self.filled, float(steel_equivalent > 0.0)), (self.steel, steel_equivalent)):
+            part = values[box]
+            part += share * (np.float32(value) - part)
 
 
 def tissue_image(spec: PhantomSpec, grid: ImageGrid) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
@@ -181,31 +227,22 @@ def tissue_image(spec: PhantomSpec, grid: ImageGrid) -> tuple[npt.NDArray[np.flo
             for n in range(3)
         )
         above = (start_y + to_y[0] * i + to_y[1] * j + to_y[2] * k).astype(np.float32).ravel()
-        radius = np.float32(frame.radius_mm)
-        p, s = np.hypot(y + radius, z) - radius, radius * np.arctan2(z, y + radius)
-        values, marks = painter.paint(x, p, s, above)
+        values, marks = painter.paint(*frame.straightened(x, y, z), above)
         shape = (last - first, *grid.shape[1:])
         hu[first:last], labels[first:last] = values.reshape(shape), marks.reshape(shape)
     return hu, labels
 
 
 def _streaks(
-    spec: PhantomSpec,
-    grid: ImageGrid,
-    tissue: npt.NDArray[np.float32],
-    box: tuple[slice, slice, slice],
-    steel: npt.NDArray[np.float32],
-    seed: int,
+    spec: PhantomSpec, grid: ImageGrid, tissue: npt.NDArray[np.float32], metal: _Metal, seed: int
 ) -> tuple[slice, npt.NDArray[np.float32]] | None:
-    """Streaks on the slices that hold steel, scaled as the specification says."""
-    held = np.flatnonzero(steel.any(axis=(1, 2)))
+    """Streaks on the slices that hold metal, scaled as the specification says."""
+    held = np.flatnonzero(metal.steel.any(axis=(1, 2)))
     if spec.scanner.streak_amplitude == 0.0 or held.size == 0:
         return None
-    slices = slice(box[0].start + int(held[0]), box[0].start + int(held[-1]) + 1)
-    metal = np.zeros((slices.stop - slices.start, *tissue.shape[1:]), np.float32)
-    metal[:, box[1], box[2]] = steel[held[0] : held[-1] + 1]
+    slices = slice(int(held[0]), int(held[-1]) + 1)
     pixel = (float(grid.spacing_mm[0]), float(grid.spacing_mm[1]))
-    values = streaks_hu(tissue[slices], metal, pixel, np.random.default_rng([seed, 2]))
+    values = streaks_hu(tissue[slices], metal.steel[slices], pixel, np.random.default_rng([seed, 2]))
     values *= np.float32(spec.scanner.streak_amplitude)
     return slices, values
 

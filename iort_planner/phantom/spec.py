@@ -6,22 +6,28 @@ import hashlib
 import math
 import re
 import tomllib
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, get_args
 
 from iort_planner.applicator import read_applicator
 from iort_planner.errors import ApplicatorError, PhantomError
+from iort_planner.phantom.spec_checks import check_together
 from iort_planner.phantom.spec_model import (
     BodySpec,
     CanalSpec,
     GridSpec,
     HuSpec,
     LesionSpec,
+    MarkerSpec,
+    Material,
     NeedleSpec,
     PhantomSpec,
+    RailSpec,
+    RodSpec,
     ScannerSpec,
+    ScrewSpec,
     SpineSpec,
     VertebraSpec,
 )
@@ -38,10 +44,26 @@ class _Limit:
     whole: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OneOf:
+    values: tuple[str | bool, ...]
+
+
 _HU = _Limit(low=-1024, high=3000)
-# Limits keep to what this model of a thoracic or upper lumbar vertebra can draw sensibly (our own choice; the
-# measured ranges of human thoracic vertebrae lie well inside: Panjabi et al. 1991, Spine 16:888).
-_SECTIONS: dict[str, tuple[type[Any], dict[str, _Limit]]] = {
+_YES_OR_NO = _OneOf(values=(True, False))
+_MATERIAL = _OneOf(values=get_args(Material))
+_ANYWHERE = _Limit(low=-400, high=400, count=3)  # table rails lie that far out
+_NEEDLE = {
+    "tip_mm": _Limit(low=-60, high=60, count=3),
+    "through_mm": _Limit(low=-60, high=60, count=3),
+    "cannula_end_mm": _Limit(low=0, high=60),
+    "bend_mm": _Limit(low=0, high=8),
+    "bend_turn_deg": _Limit(low=-360, high=360),
+}
+_Keys: TypeAlias = Mapping[str, _Limit | _OneOf]
+# Limits keep to what this model of a thoracic or lumbar vertebra can draw sensibly (our own choice; the means of
+# human vertebrae lie well inside: `phantom.levels`). A key whose field has a default may be left out.
+_SECTIONS: dict[str, tuple[type[Any], _Keys]] = {
     "grid": (
         GridSpec,
         {
@@ -56,7 +78,8 @@ _SECTIONS: dict[str, tuple[type[Any], dict[str, _Limit]]] = {
         {
             "origin_lps_mm": _Limit(low=-2000, high=2000, count=3),
             "rotation_deg": _Limit(low=-30, high=30, count=3),
-            "kyphosis_radius_mm": _Limit(low=220, high=5000),
+            "kyphosis_radius_mm": _Limit(low=-5000, high=5000),
+            "bend_plane_deg": _Limit(low=-90, high=90),
         },
     ),
     "canal": (
@@ -67,8 +90,8 @@ _SECTIONS: dict[str, tuple[type[Any], dict[str, _Limit]]] = {
             "exponent": _Limit(low=2, high=4),
             "sac_width_mm": _Limit(low=8, high=28),
             "sac_depth_mm": _Limit(low=8, high=22),
-            "cord_width_mm": _Limit(low=4, high=16),
-            "cord_depth_mm": _Limit(low=4, high=12),
+            "cord_width_mm": _Limit(low=0, high=16),
+            "cord_depth_mm": _Limit(low=0, high=12),
         },
     ),
     "vertebra": (
@@ -79,24 +102,23 @@ _SECTIONS: dict[str, tuple[type[Any], dict[str, _Limit]]] = {
             "body_height_mm": _Limit(low=14, high=34),
             "disc_height_mm": _Limit(low=3, high=14),
             "cortex_mm": _Limit(low=0.4, high=2),
-            "pedicle_width_mm": _Limit(low=5, high=16),
-            "pedicle_height_mm": _Limit(low=9, high=20),
+            "pedicle_width_mm": _Limit(low=4, high=20),
+            "pedicle_height_mm": _Limit(low=9, high=22),
+            "ribs": _YES_OR_NO,
+            "transverse_mm": _Limit(low=8, high=30),
+            "spinous_mm": _Limit(low=8, high=32),
+            "spinous_drop_mm": _Limit(low=0, high=18),
         },
     ),
     "lesion": (
         LesionSpec,
-        {"centre_mm": _Limit(low=-60, high=60, count=3), "radii_mm": _Limit(low=1, high=20, count=3)},
-    ),
-    "needle": (
-        NeedleSpec,
         {
-            "tip_mm": _Limit(low=-60, high=60, count=3),
-            "through_mm": _Limit(low=-60, high=60, count=3),
-            "cannula_end_mm": _Limit(low=0, high=60),
-            "bend_mm": _Limit(low=0, high=8),
-            "bend_turn_deg": _Limit(low=-360, high=360),
+            "centre_mm": _Limit(low=-60, high=60, count=3),
+            "radii_mm": _Limit(low=1, high=20, count=3),
+            "breaches": _YES_OR_NO,
         },
     ),
+    "needle": (NeedleSpec, _NEEDLE),
     "body": (
         BodySpec,
         {
@@ -120,9 +142,57 @@ _SECTIONS: dict[str, tuple[type[Any], dict[str, _Limit]]] = {
     ),
     "hu": (
         HuSpec,
-        dict.fromkeys(HuSpec.__dataclass_fields__, _HU) | {"steel": _Limit(low=3000, high=30000)},
+        dict.fromkeys(HuSpec.__dataclass_fields__, _HU)
+        | {"steel": _Limit(low=3000, high=30000), "titanium": _Limit(low=2000, high=30000)},
     ),
 }
+# Tables that may come several times or not at all: field of the specification, type, keys.
+_LISTS: dict[str, tuple[str, type[Any], _Keys]] = {
+    "needle_extra": ("extra_needles", NeedleSpec, _NEEDLE),
+    "screw": (
+        "screws",
+        ScrewSpec,
+        {
+            "tip_mm": _Limit(low=-100, high=100, count=3),
+            "through_mm": _Limit(low=-100, high=100, count=3),
+            "diameter_mm": _Limit(low=3, high=8),
+            "length_mm": _Limit(low=15, high=80),
+            "head_diameter_mm": _Limit(low=4, high=18),
+            "head_length_mm": _Limit(low=2, high=25),
+            "material": _MATERIAL,
+        },
+    ),
+    "rod": (
+        "rods",
+        RodSpec,
+        {
+            "start_mm": _Limit(low=-200, high=200, count=3),
+            "end_mm": _Limit(low=-200, high=200, count=3),
+            "diameter_mm": _Limit(low=2, high=8),
+            "material": _MATERIAL,
+        },
+    ),
+    "rail": (
+        "rails",
+        RailSpec,
+        {
+            "start_offset_mm": _ANYWHERE,
+            "end_offset_mm": _ANYWHERE,
+            "diameter_mm": _Limit(low=1, high=40),
+            "material": _MATERIAL,
+        },
+    ),
+    "marker": (
+        "markers",
+        MarkerSpec,
+        {
+            "centre_mm": _Limit(low=-200, high=200, count=3),
+            "radius_mm": _Limit(low=0.3, high=6),
+            "material": _MATERIAL,
+        },
+    ),
+}
+_MOST = 24  # of one such table: more than any patient has, and no file makes hours of work
 _TEXTS = ("schema", "name", "description", "level", "applicator")
 
 
@@ -167,7 +237,7 @@ def read_spec(path: Path) -> PhantomSpec:
         raise PhantomError(f"{where}: cannot be read ({error.strerror}); give a readable TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PhantomError(f"{where}: not valid TOML ({error}); see phantoms/README.md") from error
-    _check_keys(where, "", content, {*_TEXTS, *_SECTIONS})
+    _check_keys(where, "", content, {*_TEXTS, *_SECTIONS}, _LISTS.keys())
     for key in _TEXTS:
         if not isinstance(content[key], str) or not content[key]:
             raise PhantomError(f"{where}: {key} = {content[key]!r} must be a text that is not empty")
@@ -177,7 +247,12 @@ def read_spec(path: Path) -> PhantomSpec:
         )
     if content["schema"] != SCHEMA:
         raise PhantomError(f"{where}: schema = {content['schema']!r}, this version reads {SCHEMA!r}")
-    sections = {name: _section(where, name, content[name]) for name in _SECTIONS}
+    sections: dict[str, Any] = {
+        name: _table(where, f"{name}.", content[name], *made) for name, made in _SECTIONS.items()
+    }
+    lists: dict[str, Any] = {
+        field: _tables(where, name, content.get(name, []), kind, keys) for name, (field, kind, keys) in _LISTS.items()
+    }
     try:
         applicator = read_applicator(content["applicator"])
     except ApplicatorError as error:
@@ -189,8 +264,9 @@ def read_spec(path: Path) -> PhantomSpec:
         applicator=applicator,
         sha256=hashlib.sha256(data + applicator.sha256.encode("ascii")).hexdigest(),
         **sections,
+        **lists,
     )
-    _check_together(where, spec)
+    check_together(where, spec)
     return spec
 
 
@@ -204,19 +280,29 @@ def _check_keys(
         raise PhantomError(f"{where}: {verb} {named}; see phantoms/README.md")
 
 
-def _section(where: str, name: str, content: object) -> Any:
-    kind, limits = _SECTIONS[name]
+def _table(where: str, prefix: str, content: object, kind: type[Any], keys: _Keys) -> Any:
     if not isinstance(content, dict):
-        raise PhantomError(f"{where}: {name} must be a table [{name}], got {content!r}")
+        raise PhantomError(f"{where}: {prefix[:-1]} must be a table, got {content!r}")
     optional = {field.name for field in fields(kind) if field.default is not MISSING}
-    _check_keys(where, f"{name}.", content, set(limits) - optional, optional)
+    _check_keys(where, prefix, content, keys.keys() - optional, optional)
     return kind(
-        **{
-            key: _number(f"{where}: {name}.{key}", content[key], limit)
-            for key, limit in limits.items()
-            if key in content
-        }
+        **{key: _value(f"{where}: {prefix}{key}", content[key], limit) for key, limit in keys.items() if key in content}
     )
+
+
+def _tables(where: str, name: str, content: object, kind: type[Any], keys: _Keys) -> tuple[Any, ...]:
+    if not isinstance(content, list) or len(content) > _MOST:
+        raise PhantomError(f"{where}: {name} must be given as [[{name}]], at most {_MOST} times")
+    return tuple(_table(where, f"{name} {n}.", item, kind, keys) for n, item in enumerate(content, start=1))
+
+
+def _value(where: str, value: object, limit: _Limit | _OneOf) -> Any:
+    if isinstance(limit, _Limit):
+        return _number(where, value, limit)
+    if not any(type(value) is type(known) and value == known for known in limit.values):
+        names = ", ".join(str(known).lower() for known in limit.values)
+        raise PhantomError(f"{where} = {value!r} must be one of: {names}")
+    return value
 
 
 def _number(where: str, value: object, limit: _Limit) -> Any:
@@ -236,23 +322,3 @@ def _number(where: str, value: object, limit: _Limit) -> Any:
             )
     converted = tuple(v if limit.whole else float(v) for v in values)
     return converted if limit.count > 1 else converted[0]
-
-
-def _check_together(where: str, spec: PhantomSpec) -> None:
-    """Limits that hold between keys."""
-    canal, needle = spec.canal, spec.needle
-    for inner, outer in (("sac_", ""), ("cord_", "sac_")):
-        for side in ("width_mm", "depth_mm"):
-            a, b = getattr(canal, inner + side), getattr(canal, outer + side)
-            if not a < b:
-                raise PhantomError(
-                    f"{where}: canal.{inner}{side} = {a:g} must be less than canal.{outer}{side} = {b:g}"
-                )
-    if math.dist(needle.tip_mm, needle.through_mm) < 5.0:
-        raise PhantomError(
-            f"{where}: needle.tip_mm and needle.through_mm must lie 5 mm or more apart: they give the axis"
-        )
-    if spec.applicator.cannula_outer_diameter_mm is None:
-        raise PhantomError(
-            f"{where}: applicator {spec.applicator.name!r} has no cannula_outer_diameter_mm; the phantom draws the cannula"
-        )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from iort_planner.applicator import Applicator
 
 _Three: TypeAlias = tuple[float, float, float]
+Material: TypeAlias = Literal["titanium", "carbon", "steel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +24,21 @@ class GridSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpineSpec:
-    """Placement of the spine: canal centre at the middle of the level, turning, radius of the kyphosis."""
+    """Placement of the spine: canal centre at the middle of the level, turning, and its curve.
+
+    A negative ``kyphosis_radius_mm`` is lordosis; ``bend_plane_deg`` turns the curve's plane about the spine
+    (`SpineFrame`): kyphoscoliosis.
+    """
 
     origin_lps_mm: _Three
     rotation_deg: _Three
     kyphosis_radius_mm: float
+    bend_plane_deg: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanalSpec:
-    """Bony canal, thecal sac and cord."""
+    """Bony canal, thecal sac and cord; a cord of 0 by 0 is none, as below L2."""
 
     width_mm: float
     depth_mm: float
@@ -45,7 +51,11 @@ class CanalSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VertebraSpec:
-    """Sizes of the vertebra."""
+    """Sizes of the vertebra.
+
+    ``ribs`` says thoracic: with ribs and lungs; without, the processes have the lumbar shape. ``transverse_mm`` and
+    ``spinous_mm`` are the lengths of these processes, ``spinous_drop_mm`` how far the latter slopes down.
+    """
 
     body_width_mm: float
     body_depth_mm: float
@@ -54,14 +64,19 @@ class VertebraSpec:
     cortex_mm: float
     pedicle_width_mm: float
     pedicle_height_mm: float
+    ribs: bool = True
+    transverse_mm: float = 16.0
+    spinous_mm: float = 17.0
+    spinous_drop_mm: float = 12.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LesionSpec:
-    """Lytic lesion in the body, in spine coordinates."""
+    """Lytic lesion in the body, in spine coordinates; one that ``breaches`` leaves no cortex, up to the canal."""
 
     centre_mm: _Three
     radii_mm: _Three
+    breaches: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +92,48 @@ class NeedleSpec:
     cannula_end_mm: float
     bend_mm: float = 0.0
     bend_turn_deg: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScrewSpec:
+    """Pedicle screw in spine coordinates: its tip, a second point of its axis, shaft (from the tip) and head."""
+
+    tip_mm: _Three
+    through_mm: _Three
+    diameter_mm: float
+    length_mm: float
+    head_diameter_mm: float
+    head_length_mm: float
+    material: Material
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RodSpec:
+    """Straight rod between two points in spine coordinates."""
+
+    start_mm: _Three
+    end_mm: _Three
+    diameter_mm: float
+    material: Material
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RailSpec:
+    """Straight rail of the table: its ends are LPS offsets from the canal's centre, whatever the spine's turn."""
+
+    start_offset_mm: _Three
+    end_offset_mm: _Three
+    diameter_mm: float
+    material: Material
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkerSpec:
+    """Ball in spine coordinates, such as a marker on the skin."""
+
+    centre_mm: _Three
+    radius_mm: float
+    material: Material
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +181,10 @@ class HuSpec:
     spongiosa: float
     cortex: float
     steel: float
+    # Solid titanium reads 2000 to 8000 on extended scales, by beam, kernel and patient; carbon-fibre PEEK (1.4 to
+    # 1.6 g/cm3) somewhat more than water. Both values are our own choice from that.
+    titanium: float = 5500.0
+    carbon: float = 180.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +198,10 @@ class PhantomSpec:
     applicator : Applicator
     sha256 : str
         Hash of the specification file's and the applicator file's bytes: same hash and seed, same phantom.
+    extra_needles : tuple of NeedleSpec
+        More applicators of the same kind; the truth's distances are those of ``needle``.
+    screws, rods, rails, markers : tuple
+        Painted in that order, before the needles.
     """
 
     name: str
@@ -153,3 +218,8 @@ class PhantomSpec:
     body: BodySpec
     scanner: ScannerSpec
     hu: HuSpec
+    extra_needles: tuple[NeedleSpec, ...] = ()
+    screws: tuple[ScrewSpec, ...] = ()
+    rods: tuple[RodSpec, ...] = ()
+    rails: tuple[RailSpec, ...] = ()
+    markers: tuple[MarkerSpec, ...] = ()

@@ -27,6 +27,8 @@ class Label(IntEnum):
     CANAL = 5
     PLASTIC = 6
     STEEL = 7
+    IMPLANT = 8  # screws, rods, rails and markers
+    LESION = 9  # only of a lesion that breaches: there is no bone left
 
 
 class TissuePainter:
@@ -51,9 +53,11 @@ class TissuePainter:
         hu, labels = np.full(lateral.shape, self._spec.hu.air, np.float32), np.zeros(lateral.shape, np.uint8)
         self._table(hu, above_table)
         self._trunk(hu, lateral, p, s, above_table)
-        near = np.flatnonzero((np.abs(lateral) < 116.0) & (p > -90.0) & (p < 22.0))
-        self._ribs(hu, labels, near, lateral[near], p[near], s[near])
-        near = np.flatnonzero((np.abs(lateral) < 42.0) & (p > -62.0) & (p < 40.0))
+        if self._spec.vertebra.ribs:
+            near = np.flatnonzero((np.abs(lateral) < 116.0) & (p > -90.0) & (p < 22.0))
+            self._ribs(hu, labels, near, lateral[near], p[near], s[near])
+        side, front, back = self._anatomy.spine_box_mm
+        near = np.flatnonzero((np.abs(lateral) < side) & (p > front) & (p < back))
         self._spine(hu, labels, near, lateral[near], p[near], s[near])
         return hu, labels
 
@@ -80,7 +84,10 @@ class TissuePainter:
         self._over(hu, np.maximum(part.cavity(lateral, p), inner + 4.0), spec.hu.fat)
         self._over(hu, np.maximum(part.organs(lateral, p, s), inner + 6.0), spec.hu.muscle)
         self._over(hu, part.vessels(lateral, p, s), spec.hu.vessel)
-        self._over(hu, np.maximum(part.lung(lateral, p), inner + 6.0), spec.hu.lung)
+        if spec.vertebra.ribs:
+            self._over(hu, np.maximum(part.lung(lateral, p), inner + 6.0), spec.hu.lung)
+        else:
+            self._over(hu, np.maximum(part.psoas(lateral, p), inner + 4.0), spec.hu.muscle)
 
     def _bone(self, hu: Array, distance: Array) -> None:
         """Cortex and, inside it, spongiosa."""
@@ -123,14 +130,18 @@ class TissuePainter:
             here, distance = close[touched], distance[touched]
             bone = values[here]
             self._bone(bone, distance)
+            marks[here[distance < 0.0]] = Label.TARGET_VERTEBRA if level == 0 else Label.OTHER_VERTEBRA
             if level == 0:
                 lesion = part.lesion(lateral[here], p[here], local[here])
-                # inside the cortex only: the walls stand
-                self._over(bone, np.maximum(lesion, distance + spec.vertebra.cortex_mm), spec.hu.lesion)
+                if spec.lesion.breaches:  # a voxel's layer round the bone too, so that no shell of cortex is left
+                    self._over(bone, lesion, spec.hu.lesion)
+                    marks[here[(distance < 0.0) & (lesion < 0.0)]] = Label.LESION
+                else:  # inside the cortex only: the walls stand
+                    self._over(bone, np.maximum(lesion, distance + spec.vertebra.cortex_mm), spec.hu.lesion)
             values[here] = bone
-            marks[here[distance < 0.0]] = Label.TARGET_VERTEBRA if level == 0 else Label.OTHER_VERTEBRA
         self._over(values, canal, spec.hu.epidural_fat)
         self._over(values, part.sac(lateral, p), spec.hu.thecal_sac)
-        self._over(values, part.cord(lateral, p), spec.hu.cord)
+        if spec.canal.cord_width_mm > 0.0:
+            self._over(values, part.cord(lateral, p), spec.hu.cord)
         marks[canal < 0.0] = Label.CANAL
         hu[near], labels[near] = values, marks
