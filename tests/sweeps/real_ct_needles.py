@@ -274,7 +274,7 @@ def run_case(volume: Volume, wall: Wall, applicator: Applicator, seed: int) -> O
     group = "on bone" if float(np.max(volume.sample(behind))) > BONE_HU else "faint wall"
     if drawn.slice_fraction_on_bone < LEAST_FRACTION_ON_BONE:
         group = "interpolated"
-    return score(f"seed {seed}", group, asdict(drawn), draw(volume, drawn, applicator, rng), applicator, truth)
+    return score(f"seed {seed}", (group,), asdict(drawn), draw(volume, drawn, applicator, rng), applicator, truth)
 
 
 def without_couch(volume: Volume) -> Volume:
@@ -296,7 +296,7 @@ def load(case: Path = CASE) -> tuple[Volume, Wall, Applicator]:
 
 
 def main() -> int:
-    args = arguments(__doc__, 60)
+    args = arguments(__doc__, 60).parse_args()
     if not CASE.is_dir():
         sys.stderr.write("error: shared/data/lidc0314_lower_thoracic_1mm is not beside the project's root\n")
         return 2

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -22,21 +22,38 @@ from iort_planner.geometry.needle import Confidence, Needle, locate_needle
 from iort_planner.imaging.volume import Volume
 from iort_planner.units import FloatArray
 
-# An error beyond these with high confidence is a silent failure. Our own choice: three times what a good case shows.
+# An error beyond these with high confidence is a silent failure: bounds of issue 4 for tip and distance, our own for the axis.
 SILENT_TIP_MM = 1.5
 SILENT_AXIS_DEG = 3.0  # moves the shaft 1 mm at the pedicle, 20 mm from the tip
 SILENT_DISTANCE_MM = 2.0
+BENT_MM = (
+    1.0  # a needle found to bend more than this is a warning in the plan (`needle-bent`): the shaft is not trusted
+)
+
+
+class Printable(Protocol):
+    """A line of the table of bars (`tests.sweeps.bars.Bar`)."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def line(self) -> str:
+        """In one line."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Truth:
-    """What is true of a case; distances as in `iort_planner.geometry.distance.CanalDistances`."""
+    """What is true of a case; distances as in `iort_planner.geometry.distance.CanalDistances`.
+
+    ``bending_mm`` is None where it is not known, ``over_source`` whether steel of the cannula stands over the source.
+    """
 
     tip_lps_mm: FloatArray
     axis_lps: FloatArray
     source_lps_mm: FloatArray
     distance_from_source_mm: float
     shaft_clearance_mm: float
+    bending_mm: float | None = None
+    over_source: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +61,12 @@ class Outcome:
     """One case; errors are found minus true, and None where an earlier step refused."""
 
     name: str
-    group: str
+    groups: tuple[str, ...]
     case: dict[str, Any]
     distance_mm: float
     clearance_mm: float
     refused: str = ""
+    crashed: str = ""
     needle_high: bool = False
     canal_high: bool = False
     needle_reasons: tuple[str, ...] = ()
@@ -60,6 +78,11 @@ class Outcome:
     distance_error_mm: float | None = None
     wall_error_mm: float | None = None  # of the distance from the true source: the canal's share of the error
     clearance_error_mm: float | None = None
+    bending_mm: float | None = None  # true
+    bending_found_mm: float | None = None
+    bending_error_mm: float | None = None
+    over_source: bool = False  # true
+    over_source_found: bool = False
     tip_uncertainty_mm: float | None = None
     canal_uncertainty_mm: float | None = None
     seconds: float = field(default=0.0, compare=False)
@@ -73,25 +96,32 @@ class Outcome:
                 wrong.append(f"tip off by {self.tip_error_mm:.2f} mm")
             if _beyond(self.axis_error_deg, SILENT_AXIS_DEG):
                 wrong.append(f"axis off by {self.axis_error_deg:.1f} degrees")
+            if self.over_source and not self.over_source_found:
+                wrong.append("steel of the cannula over the source not seen")
             if self.canal_high:
                 if _beyond(self.distance_error_mm, SILENT_DISTANCE_MM):
                     wrong.append(f"distance off by {self.distance_error_mm:+.2f} mm of {self.distance_mm:.1f}")
-                if _beyond(self.clearance_error_mm, SILENT_DISTANCE_MM):
+                bent = self.bending_found_mm is not None and self.bending_found_mm > BENT_MM
+                if not bent and _beyond(self.clearance_error_mm, SILENT_DISTANCE_MM):
                     wrong.append(f"clearance off by {self.clearance_error_mm:+.2f} mm of {self.clearance_mm:.1f}")
         return tuple(wrong)
 
     def line(self) -> str:
         """The case in one line."""
-        if self.refused and self.tip_error_mm is None:
-            return f"{self.name:<14} {self.group:<12} refused: {self.refused}"
+        start = f"{self.name:<11} {'+'.join(self.groups):<20}"
+        if self.crashed or (self.refused and self.tip_error_mm is None):
+            return f"{start} {'CRASHED' if self.crashed else 'refused'}: {self.crashed or self.refused}"
         numbers = (
-            f"tip {_shown(self.tip_error_mm)} axis {_shown(self.axis_error_deg)} dist {_shown(self.distance_error_mm, '+')} "
-            f"wall {_shown(self.wall_error_mm, '+')} clear {_shown(self.clearance_error_mm, '+')} "
+            f"tip {_shown(self.tip_error_mm)} (along {_shown(self.tip_along_mm, '+')}) axis {_shown(self.axis_error_deg)} "
+            f"bend {_shown(self.bending_error_mm, '+')} (true {_shown(self.bending_mm)}) "
+            f"dist {_shown(self.distance_error_mm, '+')} wall {_shown(self.wall_error_mm, '+')} "
+            f"clear {_shown(self.clearance_error_mm, '+')} "
             f"(true {self.distance_mm:.1f}, {self.clearance_mm:.1f})"
         )
-        trust = f"needle {'high' if self.needle_high else 'LOW'} canal {'high' if self.canal_high else 'LOW'}"
+        steel = " steel over source" if self.over_source_found else ""
+        trust = f"needle {'high' if self.needle_high else 'LOW'} canal {'high' if self.canal_high else 'LOW'}{steel}"
         more = "; ".join((*self.needle_reasons, *self.canal_reasons, *([self.refused] if self.refused else [])))
-        return f"{self.name:<14} {self.group:<12} {numbers} {trust}{' | ' + more if more else ''}"
+        return f"{start} {numbers} {trust}{' | ' + more if more else ''}"
 
 
 def _beyond(error: float | None, limit: float) -> bool:
@@ -107,13 +137,17 @@ def angle_deg(one: FloatArray, other: FloatArray) -> float:
     return math.degrees(math.atan2(float(np.linalg.norm(np.cross(one, other))), float(one @ other)))
 
 
-def score(name: str, group: str, case: dict[str, Any], volume: Volume, applicator: Applicator, truth: Truth) -> Outcome:
+def score(
+    name: str, groups: tuple[str, ...], case: dict[str, Any], volume: Volume, applicator: Applicator, truth: Truth
+) -> Outcome:
     """Needle, canal and distances of one scan against its truth; a refusal is an outcome too."""
     start = time.perf_counter()
     known: dict[str, Any] = {
         "name": name,
-        "group": group,
+        "groups": groups,
         "case": case,
+        "bending_mm": truth.bending_mm,
+        "over_source": truth.over_source,
         "distance_mm": truth.distance_from_source_mm,
         "clearance_mm": truth.shaft_clearance_mm,
     }
@@ -143,6 +177,11 @@ def _needle_score(needle: Needle, truth: Truth) -> dict[str, Any]:
         "axis_error_deg": angle_deg(needle.axis_lps, truth.axis_lps),
         "source_error_mm": float(np.linalg.norm(needle.source_lps_mm - truth.source_lps_mm)),
         "tip_uncertainty_mm": needle.tip_uncertainty_mm,
+        "over_source_found": needle.cannula_over_source,
+        "bending_found_mm": needle.bending_mm,
+        "bending_error_mm": None
+        if truth.bending_mm is None or needle.bending_mm is None
+        else needle.bending_mm - truth.bending_mm,
     }
 
 
@@ -167,6 +206,7 @@ _MEASURES = (
     ("tip_error_mm", "tip error, mm"),
     ("axis_error_deg", "axis error, degrees"),
     ("source_error_mm", "source error, mm"),
+    ("bending_error_mm", "bending error, mm"),
     ("distance_error_mm", "canal distance error, mm"),
     ("wall_error_mm", "of that the canal's, mm"),
     ("clearance_error_mm", "shaft clearance error, mm"),
@@ -192,7 +232,7 @@ def _measured(outcomes: Iterable[Outcome], key: str) -> list[float]:
 
 
 def _trusted(outcome: Outcome) -> bool:
-    return outcome.needle_high and outcome.canal_high and not outcome.refused
+    return outcome.needle_high and outcome.canal_high and not outcome.refused and not outcome.crashed
 
 
 def _kind(reason: str) -> str:
@@ -202,7 +242,7 @@ def _kind(reason: str) -> str:
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Distributions, rates, reasons and silent failures of a sweep."""
-    groups = sorted({o.group for o in outcomes})
+    groups = sorted({group for o in outcomes for group in o.groups})
     reasons = Counter(f"needle: {_kind(r)}" for o in outcomes for r in o.needle_reasons)
     reasons.update(f"canal: {_kind(r)}" for o in outcomes for r in o.canal_reasons)
     return {
@@ -213,9 +253,9 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "tip": _within(outcomes, "tip_error_mm", "tip_uncertainty_mm"),
             "canal": _within(outcomes, "wall_error_mm", "canal_uncertainty_mm"),
         },
-        "groups": {g: _rates([o for o in outcomes if o.group == g]) for g in groups} | {"all": _rates(outcomes)},
+        "groups": {g: _rates([o for o in outcomes if g in o.groups]) for g in groups} | {"all": _rates(outcomes)},
         "reasons": dict(reasons.most_common()),
-        "refusals": [f"{o.name}: {o.refused}" for o in outcomes if o.refused],
+        "refusals": [f"{o.name}: {o.refused or o.crashed}" for o in outcomes if o.refused or o.crashed],
         "silent": [{"name": o.name, "what": o.silent, **asdict(o)} for o in outcomes if o.silent],
     }
 
@@ -229,7 +269,7 @@ def _within(outcomes: Sequence[Outcome], error: str, sigma: str) -> float | None
 def _rates(outcomes: Sequence[Outcome]) -> dict[str, int]:
     return {
         "cases": len(outcomes),
-        "refused": sum(bool(o.refused) for o in outcomes),
+        "refused": sum(bool(o.refused or o.crashed) for o in outcomes),
         "needle_low": sum(o.tip_error_mm is not None and not o.needle_high for o in outcomes),
         "canal_low": sum(o.canal_uncertainty_mm is not None and not o.canal_high for o in outcomes),
         "both_high": sum(_trusted(o) for o in outcomes),
@@ -253,6 +293,7 @@ def report(outcomes: Sequence[Outcome], write: Callable[[str], object]) -> None:
     if tip is not None and canal is not None:
         write(f"\nwithin twice the stated uncertainty (high): tip {tip:.0%}, canal wall {canal:.0%}\n")
     write(f"\n{'group':<14}" + "".join(f"{k:>12}" for k in _rates(())) + "\n")
+    # the groups overlap: a case may be bent and instrumented
     for group, rates in found["groups"].items():
         write(f"{group:<14}" + "".join(f"{v:12d}" for v in rates.values()) + "\n")
     write("\nreasons for low confidence\n")
@@ -264,20 +305,23 @@ def report(outcomes: Sequence[Outcome], write: Callable[[str], object]) -> None:
     write(f"\n{found['groups']['all']['silent']} silent failure(s)\n")
 
 
-def arguments(description: str | None, cases: int) -> argparse.Namespace:
-    """Options of a sweep."""
+def arguments(description: str | None, cases: int) -> argparse.ArgumentParser:
+    """Options that every sweep has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=cases)
     parser.add_argument("--seed0", type=int, default=0)
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    return parser
 
 
-def finish(outcomes: list[Outcome], *, as_json: bool) -> int:
-    """Print a sweep; the exit status is 1 on a silent failure."""
+def finish(outcomes: list[Outcome], *, as_json: bool, bars: Sequence[Printable] = ()) -> int:
+    """Print a sweep, with bars if it has some; the exit status is 1 on a silent failure."""
     if as_json:
         cases = [asdict(outcome) for outcome in outcomes]
-        sys.stdout.write(json.dumps({"summary": summary(outcomes), "cases": cases}, indent=1) + "\n")
+        content = {"summary": summary(outcomes), "bars": [asdict(bar) for bar in bars], "cases": cases}
+        sys.stdout.write(json.dumps(content, indent=1) + "\n")
     else:
         report(outcomes, sys.stdout.write)
+    for bar in bars:
+        (sys.stderr if as_json else sys.stdout).write(bar.line() + "\n")
     return 1 if any(outcome.silent for outcome in outcomes) else 0
