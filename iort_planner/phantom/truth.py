@@ -13,6 +13,8 @@ from iort_planner import INTENDED_USE, __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy.typing as npt
+
     from iort_planner.imaging.volume import ImageGrid
     from iort_planner.phantom.canal_tube import CanalTube
     from iort_planner.phantom.needle_model import NeedlePose
@@ -118,7 +120,7 @@ def make_truth(spec: PhantomSpec, seed: int, pose: NeedlePose, canal: CanalTube,
         distance_from_tip_mm=float(canal.signed_distance_mm(tip)),
         distance_from_surface_mm=_least_distance_mm(pose, canal, radiolucent),
         shaft_clearance_mm=_least_distance_mm(pose, canal, whole),
-        bending_mm=pose.sagitta_mm(visible_shaft_mm(pose, grid)),
+        bending_mm=pose.sagitta_mm(visible_shaft_mm(pose, grid.contains)),
         nearest_point_lps_mm=canal.nearest_point_lps_mm(source),
         centre_line_lps_mm=canal.centre_line_lps_mm(along),
         spec=spec,
@@ -126,12 +128,15 @@ def make_truth(spec: PhantomSpec, seed: int, pose: NeedlePose, canal: CanalTube,
     )
 
 
-def visible_shaft_mm(pose: NeedlePose, grid: ImageGrid) -> float:
-    """Length of the shaft's centre line from the metal's distal end to its own end or that of the image."""
+def visible_shaft_mm(pose: NeedlePose, seen: Callable[[FloatArray], npt.NDArray[np.bool_]]) -> float:
+    """Length of the shaft's centre line from the metal's distal end to its own end or where it is not ``seen`` any more.
+
+    ``seen`` says of points (..., 3) whether the image shows them (...), such as `ImageGrid.contains`.
+    """
     metal, end = pose.applicator.radiolucent_tip_length_mm, pose.applicator.length_mm
     for _ in range(5):  # each round narrows the place where it leaves to a hundredth
         along = np.linspace(metal, end, 101)
-        outside = np.flatnonzero(~grid.contains(pose.points_lps_mm(along)))
+        outside = np.flatnonzero(~seen(pose.points_lps_mm(along)))
         if outside.size == 0:
             break
         if outside[0] == 0:

@@ -234,7 +234,7 @@ def _bent(spec: PhantomSpec, bending_mm: float) -> PhantomSpec:
     bend, grid = bending_mm, grid_of(spec)
     for _ in range(6):
         spec = replace(spec, needle=replace(spec.needle, bend_mm=bend))
-        seen = visible_shaft_mm(pose_of(spec), grid)
+        seen = visible_shaft_mm(pose_of(spec), grid.contains)
         bend = min(bending_mm * (length / max(seen, 20.0)) ** 2, length / 4.0)
     return replace(spec, needle=replace(spec.needle, bend_mm=round(bend, 3)))
 

@@ -17,13 +17,15 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
 
 from iort_planner.phantom import PhantomSpec, build, find_spec, read_spec
+from iort_planner.phantom import fluoroscopy as c_arm
+from iort_planner.phantom.truth import visible_shaft_mm
 from tests.sweeps import bars
 from tests.sweeps.phantom_cases import Case, draw_case, no_bone_at_the_nearest_wall
 from tests.sweeps.scoring import Outcome, Truth, arguments, finish, score
@@ -45,15 +47,19 @@ def run_case(seed: int, *, fluoroscopy: bool = False, spacing_mm: tuple[float, f
 def run(case: Case, *, fluoroscopy: bool = False) -> Outcome:
     """The same for a case at hand."""
     phantom = build(case.spec, case.seed)
-    volume, true = phantom.volume, phantom.truth
+    volume, true, bending = phantom.volume, phantom.truth, phantom.truth.bending_mm
     groups = case.groups + (("open wall",) if no_bone_at_the_nearest_wall(phantom) else ())
+    if fluoroscopy:
+        volume = c_arm.fluoroscopy(case.spec, case.seed)
+        seen = partial(c_arm.in_field, volume.grid)
+        bending = phantom.pose.sagitta_mm(visible_shaft_mm(phantom.pose, seen))
     truth = Truth(
         tip_lps_mm=true.tip_lps_mm,
         axis_lps=true.axis_lps,
         source_lps_mm=true.source_lps_mm,
         distance_from_source_mm=true.distance_from_source_mm,
         shaft_clearance_mm=true.shaft_clearance_mm,
-        bending_mm=true.bending_mm,
+        bending_mm=bending,
         over_source=case.over_source,
     )
     return score(f"seed {case.seed}", groups, case.told(), volume, case.spec.applicator, truth)
