@@ -29,6 +29,11 @@ def oblique_spec() -> PhantomSpec:
 
 
 @pytest.fixture(scope="session")
+def instrumented_spec() -> PhantomSpec:
+    return read_spec(find_spec("instrumented"))
+
+
+@pytest.fixture(scope="session")
 def small(small_spec: PhantomSpec) -> Phantom:
     return build(small_spec, seed=3)
 

@@ -9,9 +9,11 @@ import pytest
 
 from iort_planner.errors import PhantomError
 from iort_planner.phantom import Label, Phantom, PhantomSpec, build, canal_of, pose_of
+from iort_planner.phantom.anatomy import Anatomy
 from iort_planner.phantom.needle_model import coverage
 from iort_planner.phantom.scan import grid_of, spine_frame
 from iort_planner.phantom.tissues import TissuePainter
+from iort_planner.units import FloatArray
 
 from .conftest import quiet
 
@@ -196,6 +198,74 @@ def test_canal_mask_matches_the_exact_canal(fine_quiet: Phantom) -> None:
     clear = np.abs(distance) > 0.02
     assert np.array_equal(mask[clear], (distance < 0.0)[clear])
     assert mask.any()
+
+
+def breaching(spec: PhantomSpec, breaches: bool) -> PhantomSpec:
+    """A lesion over the right half of the back wall of the body."""
+    lesion = dataclasses.replace(spec.lesion, centre_mm=(-4.0, -13.0, 0.0), radii_mm=(6.0, 8.0, 7.0), breaches=breaches)
+    return dataclasses.replace(spec, lesion=lesion)
+
+
+def beside_the_wall(spec: PhantomSpec, outward_mm: float) -> tuple[FloatArray, FloatArray]:
+    """Points on the canal's wall behind the body, and others off it; spine coordinates."""
+    angle, along = np.meshgrid(np.radians(np.linspace(-150.0, -30.0, 61)), np.linspace(-7.0, 7.0, 15))
+    wall = canal_of(spec).wall_spine_mm(angle, along).reshape(-1, 3)
+    outward = wall * [1.0, 1.0, 0.0]
+    return wall, wall + outward_mm * outward / np.linalg.norm(outward, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("breaches", [True, False])
+def test_a_breaching_lesion_takes_the_wall_up_to_the_canal(reference_spec: PhantomSpec, breaches: bool) -> None:
+    spec = breaching(reference_spec, breaches)
+    painter, anatomy = TissuePainter(spec, edge_mm=0.01), Anatomy(spec)
+    wall, outside = beside_the_wall(spec, 0.05)
+    left, back, up = outside.T.astype(np.float32)
+    hu, labels = painter.paint(left, back, up, np.full(left.shape, 100.0, np.float32))
+    depth = anatomy.lesion(*wall.T)
+    clear = np.abs(depth) > 0.2  # where 0.05 mm decides nothing
+    taken = breaches & (depth < 0.0)
+    assert 0.1 < float(np.mean(depth < 0.0)) < 0.5
+    np.testing.assert_array_equal((labels == Label.LESION)[clear], taken[clear])
+    np.testing.assert_array_equal((hu == spec.hu.lesion)[clear], taken[clear])
+    assert set(labels[clear & ~taken]) == {int(Label.TARGET_VERTEBRA)}
+    np.testing.assert_array_equal(anatomy.breached(*wall.T)[clear], taken[clear])
+
+
+def test_no_shell_of_cortex_is_left_in_a_breach(small_spec: PhantomSpec) -> None:
+    grid = dataclasses.replace(small_spec.grid, size_voxels=(60, 84, 40))
+    for breaches, least, most in ((True, -120.0, 80.0), (False, 250.0, 900.0)):
+        phantom = build(dataclasses.replace(quiet(breaching(small_spec, breaches)), grid=grid))
+        wall, before = beside_the_wall(phantom.spec, 1.0)
+        lps = phantom.canal.frame.to_lps
+        deep = Anatomy(phantom.spec).lesion(*before.T) < -2.0  # away from the breach's rim, where blur brings bone in
+        assert deep.any()
+        hu = np.stack([phantom.volume.sample(lps(wall + t * (before - wall))) for t in (0.0, 0.5, 1.0)])[:, deep]
+        assert hu.min() > -120.0
+        assert least < hu.max() < most
+        assert phantom.breached(lps(wall[deep])).all() == breaches
+        assert phantom.mask(Label.LESION).any() == breaches
+
+
+@pytest.mark.parametrize(("radius", "plane"), [(-200.0, 0.0), (250.0, 60.0)])
+def test_the_drawn_canal_follows_every_curve(small_spec: PhantomSpec, radius: float, plane: float) -> None:
+    spine = dataclasses.replace(small_spec.spine, kyphosis_radius_mm=radius, bend_plane_deg=plane)
+    grid = dataclasses.replace(small_spec.grid, size_voxels=(50, 60, 60))
+    phantom = build(dataclasses.replace(quiet(small_spec), spine=spine, grid=grid))
+    sample = np.random.default_rng(4).random(phantom.labels.shape) < 0.05
+    distance = phantom.canal.signed_distance_mm(phantom.volume.grid.voxel_centres_lps_mm()[sample])
+    inside, needle = phantom.mask(Label.CANAL)[sample], phantom.mask(Label.STEEL, Label.PLASTIC)[sample]
+    clear = (np.abs(distance) > 0.02) & ~needle
+    assert np.array_equal(inside[clear], (distance < 0.0)[clear])
+    assert inside[clear].sum() > 200
+
+
+def test_a_canal_without_a_cord_holds_none(small_spec: PhantomSpec) -> None:
+    canal = dataclasses.replace(small_spec.canal, cord_width_mm=0.0, cord_depth_mm=0.0)
+    painter = TissuePainter(dataclasses.replace(small_spec, canal=canal), edge_mm=0.01)
+    zero = np.zeros(1, np.float32)
+    hu, labels = painter.paint(zero, zero, zero, np.full(1, 100.0, np.float32))
+    assert hu[0] == small_spec.hu.thecal_sac
+    assert labels[0] == Label.CANAL
 
 
 def test_a_needle_outside_the_image_is_refused(small_spec: PhantomSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,13 @@ SMALL = find_spec("small").read_text(encoding="utf-8")
 
 
 def test_shipped_specifications_are_found_and_read() -> None:
-    assert {"reference", "small", "oblique"} <= set(spec_names())
+    assert {"reference", "small", "oblique", "instrumented"} <= set(spec_names())
     for name in spec_names():
         assert read_spec(find_spec(name)).name == name
 
 
 def test_an_unknown_name_lists_those_at_hand() -> None:
-    with pytest.raises(PhantomError, match=r"'nothing'.*oblique, reference, small"):
+    with pytest.raises(PhantomError, match=r"'nothing'.*instrumented, oblique, reference, small"):
         find_spec("nothing")
 
 
@@ -56,6 +57,121 @@ def test_a_bad_specification_is_refused_by_name(tmp_path: Path, old: str, new: s
     assert old in SMALL
     path = tmp_path / "bad.toml"
     path.write_text(SMALL.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(PhantomError, match=message) as caught:
+        read_spec(path)
+    assert "bad.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+ROD = """
+[[rod]]
+start_mm = [20.0, 18.0, -20.0]
+end_mm = [20.0, 18.0, 20.0]
+diameter_mm = 5.5
+material = "carbon"
+"""
+SCREW = """
+[[screw]]
+tip_mm = [-9.0, -26.0, -3.0]
+through_mm = [-12.7, 0.0, 3.0]
+diameter_mm = 5.5
+length_mm = 40.0
+head_diameter_mm = 10.0
+head_length_mm = 12.0
+material = "titanium"
+"""
+RAIL = """
+[[rail]]
+start_offset_mm = [60.0, -140.0, -200.0]
+end_offset_mm = [60.0, -140.0, 200.0]
+diameter_mm = 8.0
+material = "steel"
+"""
+MARKER = """
+[[marker]]
+centre_mm = [0.0, 40.0, 5.0]
+radius_mm = 1.5
+material = "steel"
+"""
+NEEDLE = """
+[[needle_extra]]
+tip_mm = [-5.5, -21.0, 0.0]
+through_mm = [-13.4, -1.0, 4.5]
+cannula_end_mm = 16.0
+bend_mm = 2.0
+"""
+
+
+def test_optional_tables_are_read_in_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(SMALL + ROD + SCREW + ROD.replace("20.0, 18.0", "-20.0, 18.0") + RAIL + MARKER + NEEDLE, "utf-8")
+    spec = read_spec(path)
+    assert [rod.start_mm for rod in spec.rods] == [(20.0, 18.0, -20.0), (-20.0, 18.0, -20.0)]
+    assert [rod.material for rod in spec.rods] == ["carbon", "carbon"]
+    assert [screw.length_mm for screw in spec.screws] == [40.0]
+    assert [rail.diameter_mm for rail in spec.rails] == [8.0]
+    assert [marker.centre_mm for marker in spec.markers] == [(0.0, 40.0, 5.0)]
+    assert [(needle.bend_mm, needle.bend_turn_deg) for needle in spec.extra_needles] == [(2.0, 0.0)]
+
+
+OPTIONAL = {
+    "[spine]": "bend_plane_deg = 0.0",
+    "[vertebra]": "ribs = true\ntransverse_mm = 16.0\nspinous_mm = 17.0\nspinous_drop_mm = 12.0",
+    "[lesion]": "breaches = false",
+    "[needle]": "bend_mm = 0.0\nbend_turn_deg = 0.0",
+    "[hu]": "titanium = 5500.0\ncarbon = 180.0",
+}
+
+
+def test_optional_keys_default_to_what_the_manual_says(tmp_path: Path) -> None:
+    text = SMALL
+    for section, keys in OPTIONAL.items():
+        assert section in text
+        lines = text.splitlines()
+        at = next(n for n, line in enumerate(lines) if line.startswith(section))
+        text = "\n".join([*lines[: at + 1], keys, *lines[at + 1 :]])
+    path = tmp_path / "all.toml"
+    path.write_text(text, encoding="utf-8")
+    plain = read_spec(find_spec("small"))
+    assert replace(read_spec(path), sha256=plain.sha256) == plain
+
+
+@pytest.mark.parametrize(
+    ("added", "old", "new", "message"),
+    [
+        (SCREW, "diameter_mm = 5.5", "diameter_mm = 9", r"screw 1\.diameter_mm = 9 must lie between 3 and 8"),
+        (SCREW, '"titanium"', '"gold"', r"screw 1\.material = 'gold' must be one of: titanium, carbon, steel"),
+        (SCREW, "head_length_mm = 12.0", "", r"lacks screw 1\.head_length_mm"),
+        (SCREW, "head_diameter_mm = 10.0", "head_diameter_mm = 5", r"screw 1\.head_diameter_mm = 5 .* 5\.5 or more"),
+        (
+            SCREW,
+            "through_mm = [-12.7, 0.0, 3.0]",
+            "through_mm = [-9, -26, 0]",
+            r"screw 1\.tip_mm .* 5 mm or more apart",
+        ),
+        (
+            SCREW + ROD,
+            "end_mm = [20.0, 18.0, 20.0]",
+            "end_mm = [20, 18, -19]",
+            "rod 1: start_mm and end_mm .* 2 mm or more",
+        ),
+        (RAIL, "200.0]", "900.0]", r"rail 1\.start_offset_mm|rail 1\.end_offset_mm"),
+        (MARKER, "radius_mm = 1.5", "radius_mm = 1.5\ncolour = 3", r"unknown keys marker 1\.colour"),
+        (NEEDLE + NEEDLE, "bend_mm = 2.0", "bend_mm = 9", r"needle_extra 1\.bend_mm = 9 must lie between 0 and 8"),
+        (MARKER * 25, "", "", r"marker must be given as \[\[marker\]\], at most 24 times"),
+        ("[rod]\nstart_mm = 3", "", "", r"rod must be given as \[\[rod\]\]"),
+        ("", "kyphosis_radius_mm = 300.0", "kyphosis_radius_mm = -80", "220 or more .* or -150 or less"),
+        ("", "kyphosis_radius_mm = 300.0", "kyphosis_radius_mm = -160\nbend_plane_deg = 80", "puts the centre of"),
+        ("", "cord_width_mm = 9.0", "cord_width_mm = 0", r"or both 0 \(no cord\)"),
+        ("", "[lesion]", "[lesion]\nbreaches = 1", r"lesion\.breaches = 1 must be one of: true, false"),
+        ("", "[vertebra]", '[vertebra]\nribs = "no"', r"vertebra\.ribs = 'no' must be one of: true, false"),
+    ],
+)
+def test_a_bad_optional_part_is_refused_by_name(tmp_path: Path, added: str, old: str, new: str, message: str) -> None:
+    text = SMALL + added
+    assert old in text
+    path = tmp_path / "bad.toml"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(PhantomError, match=message) as caught:
         read_spec(path)
     assert "bad.toml" in str(caught.value)
