@@ -61,6 +61,7 @@ def robust_fit(
     *,
     start_mm: FloatArray,
     steps: tuple[tuple[float, float, float], ...],
+    outside_factor: FloatArray | float = 1.0,
 ) -> FloatArray:
     """Fit from stiff to soft, each time trusting only the radii near the last wall.
 
@@ -74,6 +75,9 @@ def robust_fit(
         Stiffness of each step, and the residual at which a radius counts a quarter (Geman-McClure weights, which
         let go of far outliers: rays that left through a foramen).
 
+    outside_factor : ndarray of shape (planes, 1), or float
+        Residuals of radii outside the wall count this much more.
+
     Returns
     -------
     ndarray of shape (planes, angles), mm
@@ -81,6 +85,7 @@ def robust_fit(
     wall = start_mm
     for bend, stretch, scale_mm in steps:
         residual = (radius_mm - wall) / scale_mm
+        residual = np.where(residual > 0.0, residual * outside_factor, residual)
         trusted = np.where(np.abs(residual) < _CUT, weight / (1.0 + residual**2) ** 2, 0.0)
         wall = smoother.fit(radius_mm, trusted, bend, stretch)
     return wall

@@ -26,6 +26,10 @@ _DENSE_PERCENTILE, _DENSE_PART = 90.0, 0.8  # the densest tenth of the walls: la
 _DENSE_PLATE_MM = 2.0  # thickness of their cortex (about 1.5 to 3 mm)
 _MOST_BLUR_MM = 1.0  # no scanner in question is blurrier in plane; guards against slopes spoilt by streaks
 _GLARE_MM = 6.0  # how far the glare of steel reaches in CT with streaks
+# Standard deviations in planes (1.25 mm), angles (5 degrees) and steps along the ray; the second for planes with streaks
+NOISY_HU = 60.0
+_SMOOTHING, _SMOOTHING_NOISY = (0.6, 1.0, 1.0), (1.5, 2.0, 1.5)
+_RADIUS_MM = np.arange(0.0, _RADIUS_MAX_MM + 1e-9, _RADIUS_STEP_MM)
 _PEAK_WIDTH_MM = 2.0  # the cortical peak follows its rising edge within this (cortex 0.5 to 3 mm)
 
 
@@ -84,37 +88,62 @@ class RayEdges:
         )
 
 
-def find_edges(
-    volume: Volume,
-    scale: IntensityScale,
-    frame: Frame,
-    bone_above_content_hu: float,
-    source_lps_mm: FloatArray,
-    axis_lps: FloatArray,
-) -> RayEdges:
-    """Cast all rays and find the bony edge on each."""
-    radius = np.arange(0.0, _RADIUS_MAX_MM + 1e-9, _RADIUS_STEP_MM)
-    rays = frame.centre_lps_mm[:, None, None] + radius[:, None] * frame.directions()[:, :, None]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RayProfiles:
+    """Values along all rays, ready for the search for edges.
+
+    Parameters
+    ----------
+    rise : ndarray of shape (P, A, R), HU
+        Over the canal's content, smoothed along the wall and a little along the ray.
+    blocked : ndarray of shape (P, A, R), bool
+        In metal or outside the image.
+    noise_hu : ndarray of shape (P,), HU
+        Spread of the content's values round the centre.
+    """
+
+    rise: npt.NDArray[np.float32]
+    blocked: npt.NDArray[np.bool_]
+    noise_hu: FloatArray
+
+    def edges(self, bone_above_content_hu: float, from_mm: FloatArray | None = None) -> RayEdges:
+        """First bony edge on each ray; ``from_mm`` (P, A): no wall lies nearer to the centre than that."""
+        usable = np.broadcast_to(_RADIUS_MM >= _RADIUS_MIN_MM, self.rise.shape)
+        if from_mm is not None:
+            usable = usable & (from_mm[..., None] <= _RADIUS_MM)
+        edge, met, peak, slope = _half_maximum(self.rise, _PEAK_PART * bone_above_content_hu, usable, self.blocked)
+        edge = edge + _thin_cortex_shift_mm(met, peak, slope)
+        return RayEdges(
+            radius_mm=np.where(met, edge, 0.0),
+            weight=met.astype(np.float64),
+            blocked_mm=np.where(self.blocked.any(axis=2), _RADIUS_MM[self.blocked.argmax(axis=2)], np.inf),
+            noise_hu=self.noise_hu,
+        )
+
+
+def cast_rays(
+    volume: Volume, scale: IntensityScale, frame: Frame, source_lps_mm: FloatArray, axis_lps: FloatArray
+) -> RayProfiles:
+    """Sample the image along all rays."""
+    rays = frame.centre_lps_mm[:, None, None] + _RADIUS_MM[:, None] * frame.directions()[:, :, None]
     raw = volume.sample(rays)
     outside = ~np.isfinite(raw)
     values = np.where(outside, np.float32(SOFT_TISSUE_HU), scale(np.nan_to_num(raw)))
     blocked = outside | _metal(values, rays, source_lps_mm, axis_lps)
-    core = np.where(blocked[:, :, radius < _CORE_MM], np.nan, values[:, :, radius < _CORE_MM])
+    core = np.where(blocked[:, :, _RADIUS_MM < _CORE_MM], np.nan, values[:, :, _RADIUS_MM < _CORE_MM])
     content, noise = _content(core.reshape(core.shape[0], -1))
-    # smoothing along the wall first, where it costs no sharpness; then a little along the ray against noise
-    values = ndimage.gaussian_filter1d(values, 0.6, axis=0, mode="nearest")
-    values = ndimage.gaussian_filter1d(values, 1.0, axis=1, mode="wrap")
-    values = ndimage.gaussian_filter1d(values, 1.0, axis=2, mode="nearest")
-    edge, met, peak, slope = _half_maximum(
-        values - content[:, None, None], _PEAK_PART * bone_above_content_hu, radius, blocked
-    )
-    edge = edge + _thin_cortex_shift_mm(met, peak, slope)
-    return RayEdges(
-        radius_mm=np.where(met, edge, 0.0),
-        weight=met.astype(np.float64),
-        blocked_mm=np.where(blocked.any(axis=2), radius[blocked.argmax(axis=2)], np.inf),
-        noise_hu=noise,
-    )
+    noisy = noise > NOISY_HU
+    smooth = _smooth(values, _SMOOTHING)
+    if np.any(noisy):
+        smooth = np.where(noisy[:, None, None], _smooth(values, _SMOOTHING_NOISY), smooth)
+    return RayProfiles(rise=smooth - content[:, None, None].astype(np.float32), blocked=blocked, noise_hu=noise)
+
+
+def _smooth(values: npt.NDArray[np.float32], sigma: tuple[float, float, float]) -> npt.NDArray[np.float32]:
+    """Along the wall (planes, angles), where it costs little sharpness, and a little along the ray against noise."""
+    for axis, mode in enumerate(("nearest", "wrap", "nearest")):
+        values = ndimage.gaussian_filter1d(values, sigma[axis], axis=axis, mode=mode)
+    return values
 
 
 def _metal(
@@ -146,13 +175,15 @@ def _content(core: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _half_maximum(
-    rise: npt.NDArray[np.float32], least: float, radius: FloatArray, blocked: npt.NDArray[np.bool_]
+    rise: npt.NDArray[np.float32], least: float, usable: npt.NDArray[np.bool_], blocked: npt.NDArray[np.bool_]
 ) -> tuple[FloatArray, npt.NDArray[np.bool_], FloatArray, FloatArray]:
     """First bony peak on each ray: where its inner flank has half its height, whether there is one, height, slope."""
+    radius = _RADIUS_MM
     number = np.arange(radius.size)
-    usable = radius >= _RADIUS_MIN_MM
     blocked_at = np.where(blocked.any(axis=2), blocked.argmax(axis=2), radius.size)
-    over = (rise > least) & usable
+    over = rise > least
+    over[..., 1:] &= usable[..., 1:] & (usable[..., :-1] | ~over[..., :-1])  # from below, not from within something
+    over[..., 0] = False
     first = over.argmax(axis=2)
     met = over.any(axis=2) & (first < blocked_at)
     # the peak: the highest value until the profile has fallen again, or for a cortex' width
@@ -167,7 +198,8 @@ def _half_maximum(
     glare = ~fallen.any(axis=2) & (blocked_at < first + int(_GLARE_MM / _RADIUS_STEP_MM))
     met &= (peak[..., 0] >= least) & ~glare
     half = 0.5 * peak
-    at = np.maximum(((rise >= half) & usable).argmax(axis=2), 1)[..., None]
+    below = (rise < half) & (number < end)
+    at = np.clip(radius.size - below[..., ::-1].argmax(axis=2), 1, radius.size - 1)[..., None]
     high, low = np.take_along_axis(rise, at, axis=2), np.take_along_axis(rise, at - 1, axis=2)
     part = np.clip((half - low) / np.maximum(high - low, 1e-6), 0.0, 1.0)
     edge: FloatArray = (radius[at - 1] + part * _RADIUS_STEP_MM)[..., 0]

@@ -11,7 +11,7 @@ from scipy.interpolate import make_smoothing_spline
 
 from iort_planner.geometry._polar_fit import PolarSmoother, robust_fit
 from iort_planner.geometry.canal_intensity import IntensityScale
-from iort_planner.geometry.canal_rays import ANGLES, Frame, RayEdges, find_edges
+from iort_planner.geometry.canal_rays import ANGLES, NOISY_HU, Frame, RayEdges, cast_rays
 from iort_planner.geometry.canal_search import CanalPath
 from iort_planner.imaging.volume import Volume
 from iort_planner.units import FloatArray
@@ -23,6 +23,10 @@ _LINE_STIFFNESS = 3000.0
 # (bend, stretch, scale_mm) from stiff to soft; tuned on the synthetic tubes and the real CTs of the tests
 _COARSE_STEPS = ((300.0, 3.0, 4.0), (300.0, 3.0, 3.0), (100.0, 1.0, 2.5), (30.0, 0.3, 2.0))
 _FINE_STEPS = ((30.0, 0.3, 2.0), (8.0, 0.1, 1.5), (2.0, 0.05, 1.5), (0.3, 0.05, 1.5))
+# An edge outside the wall is often that of something behind it (facet joints, ribs beside an open foramen), one inside
+# never: the fine steps let go of edges outside this much sooner (not among streaks, which make edges on both sides).
+_OUTSIDE_FACTOR = 1.5
+_NOISY_REACH_MM = 4.0  # in planes with streaks, edges this far inside the stiff wall are streaks
 ON_BONE_RESIDUAL_MM = 1.0  # a wall this near to a bony edge was seen there
 _HIDING_MM = 2.0  # metal this near behind the wall hides its peak
 _EXTENSION_MM = 5.0  # the path ends up to two candidates short of the image's end
@@ -77,26 +81,41 @@ def find_wall(
     CanalWall or None
         None if hardly any bony edge or length of canal remains.
     """
-    bone = path.bone_above_content_hu
-    points, weight = path.points_lps_mm, np.ones(path.points_lps_mm.shape[0])
-    for _ in range(2):
+
+    def look(points: FloatArray, weight: FloatArray) -> tuple[Frame, RayEdges, FloatArray] | None:
         frame = centre_line(points, weight)
         if frame is None:
             return None
-        edges = find_edges(volume, scale, frame, bone, source_lps_mm, axis_lps)
+        rays = cast_rays(volume, scale, frame, source_lps_mm, axis_lps)
+        edges = rays.edges(path.bone_above_content_hu)
         if not _enough(edges):
             return None
-        wall = _coarse(edges)
-        points = _middles(frame, wall)
-        weight = 0.1 + np.mean(_near(edges, wall, 2.0), axis=1)
-    frame = centre_line(points, weight)
-    if frame is None:
+        stiff = _coarse(edges)
+        noisy = rays.noise_hu > NOISY_HU
+        if np.any(noisy):
+            edges = rays.edges(path.bone_above_content_hu, np.where(noisy[:, None], stiff - _NOISY_REACH_MM, 0.0))
+            stiff = _coarse(edges)
+        return frame, edges, stiff
+
+    points, weight = path.points_lps_mm, np.ones(path.points_lps_mm.shape[0])
+    for _ in range(2):
+        step = look(points, weight)
+        if step is None:
+            return None
+        frame, edges, stiff = step
+        points = _middles(frame, stiff)
+        weight = 0.1 + np.mean(_near(edges, stiff, 2.0), axis=1)
+    step = look(points, weight)
+    if step is None:
         return None
-    edges = find_edges(volume, scale, frame, bone, source_lps_mm, axis_lps)
-    if not _enough(edges):
-        return None
+    frame, edges, stiff = step
     wall = robust_fit(
-        PolarSmoother(*edges.radius_mm.shape), edges.radius_mm, edges.weight, start_mm=_coarse(edges), steps=_FINE_STEPS
+        PolarSmoother(*edges.radius_mm.shape),
+        edges.radius_mm,
+        edges.weight,
+        start_mm=stiff,
+        steps=_FINE_STEPS,
+        outside_factor=np.where(edges.noise_hu > NOISY_HU, 1.0, _OUTSIDE_FACTOR)[:, None],
     )
     found = CanalWall(frame=frame, radius_mm=wall, seen=_near(edges, wall, ON_BONE_RESIDUAL_MM), edges=edges)
     return _inside_image(found, volume)

@@ -2,11 +2,12 @@
 
     python -m tests.geometry.real_canals [--markdown]
 
-prints a line a run and the distribution of each case. Scans are read with SimpleITK, apart from the package's own loader. Where a case
-has no needle, sources are put into its vertebral bodies, before the canal, and their axes through a pedicle.
+prints a line a run and the distribution of each case. Scans are read with SimpleITK, apart from the package's own loader.
+Where a case has no needle, sources are put into its vertebral bodies, before the canal, and their axes through a pedicle.
 
 In each slice the surface is cut exactly and compared with the contour both ways: points of one to the edges of the other.
-Slices whose contour lies on bone for 90 % or more are judged apart from the others. Leak: how far the cut lies outside the contour.
+Slices whose contour lies on bone for 90 % or more are judged apart from the others.
+Leak: how far the cut lies outside the contour.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 - its customary name
 from matplotlib.path import Path as Outline
 
 from iort_planner.errors import CanalNotFoundError
