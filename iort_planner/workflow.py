@@ -13,14 +13,14 @@ import numpy as np
 from iort_planner import library
 from iort_planner.applicator import read_applicator
 from iort_planner.dose.water import dose_grid, dose_on_grid
-from iort_planner.errors import CanalNotFoundError, InputError, NeedleNotFoundError
+from iort_planner.errors import CanalNotFoundError, ImageError, InputError, NeedleNotFoundError
 from iort_planner.geometry.canal import SpinalCanal, canal_from_points, segment_canal
 from iort_planner.geometry.canal_surface import canal_from_mask, canal_mask
-from iort_planner.geometry.distance import canal_distances
-from iort_planner.geometry.needle import Confidence, Needle, locate_needle, manual_needle
+from iort_planner.geometry.distance import canal_distances, point_to_wall, wall_triangles
+from iort_planner.geometry.needle import Confidence, Needle, locate_needles, manual_needle
 from iort_planner.imaging.series import ScanImage, load_series
 from iort_planner.output import PLAN_FOLDER, whole_folder
-from iort_planner.planning.checks import CanalFile
+from iort_planner.planning.given import CanalFile, Cord, Correction
 from iort_planner.planning.make import make_plan
 from iort_planner.planning.prescription import Prescription
 from iort_planner.report.folder import write_plan_folder
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
     from iort_planner.applicator import Applicator
     from iort_planner.imaging.dicom.pixels import Progress
-    from iort_planner.imaging.volume import Volume
+    from iort_planner.imaging.structures.read import Structure
+    from iort_planner.imaging.volume import ImageGrid, Volume
     from iort_planner.planning.plan import Plan
+    from iort_planner.units import FloatArray
 
 Point = tuple[float, float, float]
 
@@ -57,7 +59,11 @@ class PlanRequest:
     canal_file, canal_roi
         RTSTRUCT, DICOM SEG, NIfTI or NRRD label map, and the structure in it, by name or number.
     canal_points : tuple of points
-        Points of the canal's wall by hand, LPS mm.
+        Points of the canal's wall by hand, LPS mm, in place of a canal: distances go to the nearest of them.
+    canal_corrections : tuple of points
+        Points of the canal's wall by hand, LPS mm: the canal, found or from the file, is changed to pass through them.
+    cord_file, cord_roi
+        Cord or thecal sac, files as for the canal; reported beside it, no limit refers to it.
     source, applicator : str
         Library name or file.
     """
@@ -72,6 +78,9 @@ class PlanRequest:
     canal_file: Path | None = None
     canal_roi: str | None = None
     canal_points: tuple[Point, ...] = ()
+    canal_corrections: tuple[Point, ...] = ()
+    cord_file: Path | None = None
+    cord_roi: str | None = None
     source: str = library.DEFAULT_TABLE
     applicator: str = library.DEFAULT_APPLICATOR
     prescription: Prescription = field(default_factory=Prescription)
@@ -82,10 +91,12 @@ class PlanRequest:
             raise InputError("--tip and --axis belong together; give both, or neither for the automatic needle")
         if self.tip is not None and self.needle_hint is not None:
             raise InputError("--needle-hint is for the automatic needle; give it without --tip and --axis")
-        if self.canal_file is not None and self.canal_points:
-            raise InputError("--canal and --canal-point exclude each other; give one of them")
+        if self.canal_points and (self.canal_file is not None or self.canal_corrections):
+            raise InputError("points in place of a canal exclude a canal file and corrections; give one of them")
         if self.canal_roi is not None and self.canal_file is None:
-            raise InputError("--canal-roi chooses a label of a file; give --canal FILE too")
+            raise InputError("--canal-roi chooses a structure of a file; give --canal FILE too")
+        if self.cord_roi is not None and self.cord_file is None:
+            raise InputError("--cord-roi chooses a structure of a file; give --cord FILE too")
 
 
 def plan_scan(
@@ -96,7 +107,7 @@ def plan_scan(
     slices: Progress | None = None,
 ) -> Plan:
     """Plan a scan and write the plan folder ``out``, whole or not at all; see `plan_into`."""
-    for given in (request.canal_file, Path(request.source), Path(request.applicator)):
+    for given in (request.canal_file, request.cord_file, Path(request.source), Path(request.applicator)):
         if given is not None and given.exists() and out.resolve() in given.resolve().parents:
             raise InputError(f"{given} lies in the output folder, which is replaced whole; give another --out")
     with whole_folder(out, PLAN_FOLDER) as folder:
@@ -143,19 +154,23 @@ def plan_into(
     image = replace(image, path=shown)
     with _scan_warnings(image):
         step("needle")
-        needle = _needle(request, image.volume, applicator)
+        needle, *others = _needles(request, image.volume, applicator)
         step("canal")
-        canal, mask, file = _canal(request, image, needle, applicator)
+        wall = _wall(request, image, needle, applicator)
+        cord = _cord(request, image, needle)
     step("dose and checks")
     plan = make_plan(
         image=image,
         needle=needle,
-        canal=canal,
+        canal=wall.canal,
         table=table,
         applicator=applicator,
         prescription=request.prescription,
-        canal_file=file,
-        canal_mask=mask,
+        canal_file=wall.file,
+        correction=wall.correction,
+        canal_mask=wall.mask,
+        cord=cord,
+        other_needles=others,
         created=created,
     )
     grid = dose_grid([needle.source_lps_mm], image.volume.grid)
@@ -164,7 +179,7 @@ def plan_into(
         folder,
         plan=plan,
         volume=image.volume,
-        canal_mask=mask,
+        canal_mask=wall.mask,
         dose_gy=dose,
         dose_grid=grid,
         pictures=request.pictures,
@@ -194,53 +209,109 @@ def _automatic(volume: Volume, needle: Needle, applicator: Applicator) -> tuple[
     return distance, canal.confidence is Confidence.HIGH
 
 
-def _needle(request: PlanRequest, volume: Volume, applicator: Applicator) -> Needle:
+def _needles(request: PlanRequest, volume: Volume, applicator: Applicator) -> tuple[Needle, ...]:
+    """The needle to plan with, then others that are seen; of one by hand nothing else is looked for."""
     if request.tip is not None and request.axis is not None:
-        return manual_needle(volume, applicator, np.array(request.tip), np.array(request.axis))
+        return (manual_needle(volume, applicator, np.array(request.tip), np.array(request.axis)),)
     hint = None if request.needle_hint is None else np.array(request.needle_hint)
     if hint is not None and not (np.all(np.isfinite(hint)) and volume.grid.contains(hint)):
         raise InputError(f"--needle-hint {hint.tolist()} lies outside the image; give patient coordinates in mm (LPS)")
-    return locate_needle(volume, applicator, hint)
+    return locate_needles(volume, applicator, hint)
 
 
-def _canal(
-    request: PlanRequest, image: ScanImage, needle: Needle, applicator: Applicator
-) -> tuple[SpinalCanal, npt.NDArray[np.uint8] | None, CanalFile | None]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Wall:
+    """The canal that a plan uses: its surface and label map, the file it is from, what was corrected."""
+
+    canal: SpinalCanal
+    mask: npt.NDArray[np.uint8] | None = None
+    file: CanalFile | None = None
+    correction: Correction | None = None
+
+
+def _wall(request: PlanRequest, image: ScanImage, needle: Needle, applicator: Applicator) -> _Wall:
     grid = image.volume.grid
     if request.canal_points:
-        points = np.array(request.canal_points)
-        outside = ~(np.all(np.isfinite(points), axis=1) & grid.contains(points))
-        if np.any(outside):
-            raise InputError(
-                f"--canal-point {points[outside][0].tolist()} lies outside the image; give patient coordinates in mm (LPS)"
-            )
-        return canal_from_points(points, hu_calibrated=image.volume.hu_calibrated), None, None
+        points = _inside(request.canal_points, grid)
+        return _Wall(canal=canal_from_points(points, hu_calibrated=image.volume.hu_calibrated))
     if request.canal_file is not None:
-        from iort_planner.imaging.structures.read import read_structure
+        wall = _from_file(request.canal_file, request.canal_roi, image, needle, applicator)
+    else:
+        canal = segment_canal(image.volume, needle.source_lps_mm, needle.axis_lps)
+        wall = _Wall(canal=canal, mask=canal_mask(canal, grid))
+    if not request.canal_corrections:
+        return wall
+    from iort_planner.geometry.canal_correct import correct_canal
 
+    points, triangles = _inside(request.canal_corrections, grid), wall_triangles(wall.canal)
+    canal = correct_canal(wall.canal, points)
+    correction = Correction(
+        points_lps_mm=points,
+        moved_mm=tuple(point_to_wall(point, triangles).length_mm for point in points),
+        distance_before_mm=point_to_wall(needle.source_lps_mm, triangles).length_mm,
+    )
+    return replace(wall, canal=canal, mask=canal_mask(canal, grid), correction=correction)
+
+
+def _from_file(path: Path, roi: str | None, image: ScanImage, needle: Needle, applicator: Applicator) -> _Wall:
+    structure, digest = _structure(path, roi, image, "canal")
+    mask = structure.mask.astype(np.uint8)
+    canal = canal_from_mask(
+        mask,
+        image.volume.grid,
+        needle.source_lps_mm,
+        file_spacing_mm=structure.spacing_mm,
+        hu_calibrated=image.volume.hu_calibrated,
+    )
+    automatic_mm, sure = _automatic(image.volume, needle, applicator)
+    file = CanalFile(
+        name=path.name,
+        automatic_mm=automatic_mm,
+        automatic_sure=sure,
+        sha256=digest,
+        structure=structure.roi,
+        frame_verified=structure.frame_verified,
+        notes=structure.notes,
+    )
+    return _Wall(canal=canal, mask=mask, file=file)
+
+
+def _cord(request: PlanRequest, image: ScanImage, needle: Needle) -> Cord | None:
+    if request.cord_file is None:
+        return None
+    structure, digest = _structure(request.cord_file, request.cord_roi, image, "cord")
+    # The surface alone: the trust that a canal's shape deserves says nothing about a cord's.
+    surface = canal_from_mask(structure.mask, image.volume.grid, needle.source_lps_mm)
+    return Cord(
+        name=request.cord_file.name,
+        sha256=digest,
+        structure=structure.roi,
+        frame_verified=structure.frame_verified,
+        notes=structure.notes,
+        triangles_lps_mm=wall_triangles(surface),
+    )
+
+
+def _structure(path: Path, roi: str | None, image: ScanImage, preferred: str) -> tuple[Structure, str]:
+    """A structure of a file on the image's grid, and the file's hash; for the canal or the cord."""
+    from iort_planner.imaging.structures.read import read_structure
+
+    try:
         structure = read_structure(
-            request.canal_file, grid, frames_of_reference=image.frames_of_reference, roi=request.canal_roi
+            path, image.volume.grid, frames_of_reference=image.frames_of_reference, roi=roi, preferred=preferred
         )
-        mask = structure.mask.astype(np.uint8)
-        with request.canal_file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        canal = canal_from_mask(
-            mask,
-            grid,
-            needle.source_lps_mm,
-            file_spacing_mm=structure.spacing_mm,
-            hu_calibrated=image.volume.hu_calibrated,
+    except ImageError as error:
+        raise type(error)(str(error).replace("--canal-roi", f"--{preferred}-roi")) from error
+    with path.open("rb") as stream:
+        return structure, hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _inside(given: tuple[Point, ...], grid: ImageGrid) -> FloatArray:
+    """Points by hand as (N, 3) mm; refused where one lies outside the image."""
+    points = np.array(given, dtype=np.float64)
+    outside = ~(np.all(np.isfinite(points), axis=1) & grid.contains(points))
+    if np.any(outside):
+        raise InputError(
+            f"--canal-point {points[outside][0].tolist()} lies outside the image; give patient coordinates in mm (LPS)"
         )
-        automatic_mm, sure = _automatic(image.volume, needle, applicator)
-        file = CanalFile(
-            name=request.canal_file.name,
-            automatic_mm=automatic_mm,
-            automatic_sure=sure,
-            sha256=digest,
-            structure=structure.roi,
-            frame_verified=structure.frame_verified,
-            notes=structure.notes,
-        )
-        return canal, mask, file
-    canal = segment_canal(image.volume, needle.source_lps_mm, needle.axis_lps)
-    return canal, canal_mask(canal, grid), None
+    return points

@@ -97,6 +97,22 @@ def _triple(vector: FloatArray) -> plans.Vector:
     return (x, y, z)
 
 
+def _segments(tip: FloatArray, nearest: FloatArray) -> plans.PlanSegments:
+    """From source and tip to the nearest point; those of the bodies are made to have the plan's lengths."""
+
+    def between(start: FloatArray, length_mm: float | None = None) -> plans.PlanSegment:
+        way = nearest - start
+        distance = float(np.linalg.norm(way))
+        length = distance if length_mm is None else length_mm
+        return plans.PlanSegment(
+            from_lps_mm=_triple(nearest - way * length / distance), to_lps_mm=_triple(nearest), length_mm=length
+        )
+
+    source = between(SOURCE_LPS_MM)
+    surface = between(SOURCE_LPS_MM, source.length_mm - applicator().outer_radius_mm)
+    return plans.PlanSegments(source=source, tip=between(tip), surface=surface, shaft=between(SOURCE_LPS_MM, 2.4))
+
+
 def make_example_plan(volume: Volume | None = None, **changes: Any) -> plans.Plan:
     """A valid plan on ``volume`` (default `example_volume`), with whole parts replaced by ``changes``."""
     volume = example_volume() if volume is None else volume
@@ -169,7 +185,12 @@ def make_example_plan(volume: Volume | None = None, **changes: Any) -> plans.Pla
             file_structure=None,
             map_sha256=None,
             points_lps_mm=(),
+            segments=_segments(tip, nearest),
+            wall_nearest="bone",
+            corrections=(),
+            uncorrected_distance_from_source_mm=None,
         ),
+        cord=None,
         source=plans.PlanSource(
             name="reference needle 50 kV (iort_planner table, version 1)",
             table="reference-needle-50kv.csv",
@@ -200,6 +221,7 @@ def make_example_plan(volume: Volume | None = None, **changes: Any) -> plans.Pla
             depth_from_source_mm=10.9,
             limit_gy=8.0,
             limit_gy_rbe=10.4,
+            limit_structure="bony canal wall (found automatically)",
         ),
         dwells=(plans.Dwell(needle="1", source_lps_mm=_triple(SOURCE_LPS_MM), time_s=158.0),),
         result=plans.Result(

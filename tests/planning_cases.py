@@ -13,7 +13,7 @@ from iort_planner.geometry.canal import SpinalCanal, canal_from_points
 from iort_planner.geometry.needle import Confidence, Needle
 from iort_planner.imaging.series import Patient, ScanImage
 from iort_planner.imaging.volume import ImageGrid, Volume
-from iort_planner.planning.checks import CanalFile
+from iort_planner.planning.given import CanalFile, Cord, Correction
 from iort_planner.planning.make import make_plan
 from iort_planner.planning.plan import Plan
 from iort_planner.planning.prescription import Prescription
@@ -78,6 +78,29 @@ def canal(distance_mm: float = 12.0, **changes: Any) -> SpinalCanal:
     return dataclasses.replace(points, **{"uncertainty_mm": 0.3, **changes})
 
 
+def cord(distance_mm: float = 15.0, **changes: Any) -> Cord:
+    """A small closed surface, a tetrahedron whose first corner is the point nearest to the source."""
+    first = SOURCE_LPS_MM + np.array([0.0, 0.0, distance_mm])
+    corners = first + np.array([[0, 0, 0], [2, 0, 4], [-1, 2, 4], [-1, -2, 4]], dtype=np.float64)
+    fields: dict[str, Any] = {
+        "name": "rtstruct.dcm",
+        "sha256": "1" * 64,
+        "structure": "2 SpinalCord",
+        "frame_verified": True,
+        "notes": (),
+        "triangles_lps_mm": corners[np.array([[0, 2, 1], [0, 3, 2], [0, 1, 3], [1, 2, 3]])],
+        **changes,
+    }
+    return Cord(**fields)
+
+
+def correction() -> Correction:
+    """One wall point, through which the canal now passes; it was 1.5 mm away and the canal 13.5 mm from the source."""
+    return Correction(
+        points_lps_mm=SOURCE_LPS_MM + np.array([[0.0, 0.0, 12.0]]), moved_mm=(1.5,), distance_before_mm=13.5
+    )
+
+
 def plan(
     *,
     scan: ScanImage | None = None,
@@ -86,6 +109,9 @@ def plan(
     table: DepthDoseTable = TABLE,
     applicator: Applicator = APPLICATOR,
     canal_file: CanalFile | None = None,
+    correction: Correction | None = None,
+    cord: Cord | None = None,
+    other_needles: tuple[Needle, ...] = (),
     **prescription: Any,
 ) -> Plan:
     return make_plan(
@@ -96,5 +122,8 @@ def plan(
         applicator=applicator,
         prescription=Prescription(**prescription),
         canal_file=canal_file,
+        correction=correction,
+        cord=cord,
+        other_needles=other_needles,
         created=NOW,
     )

@@ -22,11 +22,18 @@ where a depth starts (--depth-from):
   tip      from the outer distal end, forwards: adds the applicator's tip-to-source distance
 without --depth the canal limit sets the time: as long as the canal allows.
 
+what the limit (--limit) refers to:
+  always the wall of the bony canal, found automatically, drawn (--canal FILE) or given as points;
+  a cord or thecal sac (--cord) lies inside it and is reported beside it. A cord nearer to the
+  source than the canal's wall is a contradiction that the plan warns of.
+
 examples:
   iort-planner plan SCAN --out PLAN
   iort-planner plan SCAN --out PLAN --dose 8 --depth 10 --depth-from tip --limit 8
   iort-planner plan SCAN --out PLAN --tip -3.9 213.6 -670.7 --axis 0.46 0.88 0.14 --canal canal.nii.gz
   iort-planner plan SCAN.zip --out PLAN --canal rtstruct.dcm --canal-roi SpinalCanal
+  iort-planner plan SCAN --out PLAN --canal auto --canal-point 3.1 224.0 -671.5    the automatic canal, corrected there
+  iort-planner plan SCAN --out PLAN --cord rtstruct.dcm --cord-roi SpinalCord      its dose beside the canal's
 
 """
 
@@ -71,9 +78,8 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     canal = parser.add_argument_group("spinal canal (default: found automatically)")
     canal.add_argument(
         "--canal",
-        default="auto",
         metavar="auto|FILE",
-        help="the canal drawn elsewhere: RTSTRUCT, DICOM SEG, NIfTI or NRRD",
+        help="found automatically (default), or drawn elsewhere: RTSTRUCT, DICOM SEG, NIfTI or NRRD",
     )
     canal.add_argument(
         "--canal-roi",
@@ -81,7 +87,23 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         help="structure in that file (default: the only one, or the only one named like canal)",
     )
     _add_point(
-        canal, "--canal-point", "a point of the canal's wall, LPS mm; distances go to the nearest", repeatable=True
+        canal,
+        "--canal-point",
+        "a point of the canal's wall, LPS mm: with --canal (auto or FILE) that canal is corrected to pass through it; "
+        "without --canal there is no canal but the points, distances go to the nearest",
+        repeatable=True,
+    )
+    canal.add_argument(
+        "--cord",
+        metavar="FILE",
+        type=options.path,
+        help="cord or thecal sac drawn elsewhere, files as for --canal: its distances and highest dose are reported; "
+        "the limit stays that of the canal's wall",
+    )
+    canal.add_argument(
+        "--cord-roi",
+        metavar="NAME|NUMBER",
+        help="structure in that file (default: the only one, or the only one named like cord)",
     )
     dose = parser.add_argument_group("source and dose")
     dose.add_argument("--source", metavar="NAME|FILE", help="depth-dose table (default: the shipped, non-clinical one)")
@@ -126,6 +148,7 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
         for name, value in (("dose_gy", args.dose), ("limit_gy", args.limit), ("rbe", args.rbe))
         if value is not None
     }
+    points = tuple(tuple(point) for point in args.canal_point)
     files = {name: value for name in ("source", "applicator") if (value := getattr(args, name)) is not None}
     return PlanRequest(
         path=path,
@@ -135,9 +158,12 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
         tip=None if args.tip is None else tuple(args.tip),
         axis=None if args.axis is None else tuple(args.axis),
         needle_hint=None if args.needle_hint is None else tuple(args.needle_hint),
-        canal_file=None if args.canal == "auto" else options.path(args.canal),
+        canal_file=None if args.canal in (None, "auto") else options.path(args.canal),
         canal_roi=args.canal_roi,
-        canal_points=tuple(tuple(point) for point in args.canal_point),
+        canal_points=points if args.canal is None else (),
+        canal_corrections=() if args.canal is None else points,
+        cord_file=args.cord,
+        cord_roi=args.cord_roi,
         prescription=Prescription(depth_mm=args.depth, depth_from=DepthReference(args.depth_from or "source"), **doses),
         pictures=not args.no_pictures,
         **files,

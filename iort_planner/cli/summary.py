@@ -9,9 +9,10 @@ from iort_planner.cli import options
 from iort_planner.units import format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from iort_planner.planning.plan import Plan
+    from iort_planner.planning.plan import Plan, Vector
 
 _WIDTH = 100
 
@@ -51,11 +52,13 @@ def summary(plan: Plan) -> str:
             f"limit {asked.limit_gy:g} Gy = {asked.limit_gy_rbe:g} Gy(RBE)",
         ),
         ("", f"with k=2 uncertainty {band[0]:.2g} to {band[1]:.2g} Gy"),
+        ("limit refers to", asked.limit_structure),
         (
             "canal, distance",
             f"{canal.distance_from_source_mm:.1f} mm from the source centre, {canal.distance_from_tip_mm:.1f} mm from the "
             f"tip, {canal.distance_from_surface_mm:.1f} mm from the applicator's surface",
         ),
+        *_given_by_hand(plan),
         ("isodose radii", f"{radii}   (from the source centre)"),
         (
             "near the applicator",
@@ -66,10 +69,18 @@ def summary(plan: Plan) -> str:
         ),
         (
             "tip",
-            f"LPS ({', '.join(f'{x:.1f}' for x in needle.tip_lps_mm)}) mm, "
+            f"LPS {_lps(needle.tip_lps_mm)} mm, "
             f"±{needle.tip_uncertainty_mm:.1f} mm (k=1), {needle.method}, confidence {needle.confidence}",
         ),
-        ("canal wall", f"±{canal.uncertainty_mm:.1f} mm (k=1), {canal.method}, confidence {canal.confidence}"),
+        *(
+            (f"needle {other.label}", f"tip LPS {_lps(other.tip_lps_mm)} mm: metal in the way, no dwell in it")
+            for other in plan.needles[1:]
+        ),
+        (
+            "canal wall",
+            f"±{canal.uncertainty_mm:.1f} mm (k=1), {canal.method}, confidence {canal.confidence}; nearest to the source: "
+            f"{canal.wall_nearest}",
+        ),
         (
             "applicator",
             f"{plan.source.applicator}: plastic {plan.source.radiolucent_tip_length_mm:g} mm, tip to source "
@@ -89,3 +100,26 @@ def summary(plan: Plan) -> str:
     passed = sum(check.status == "pass" for check in plan.checks)
     lines.append(f"  {passed} of {len(plan.checks)} checks passed (all of them in plan.json and report.pdf)")
     return "\n".join(lines)
+
+
+def _given_by_hand(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Corrections of the canal, and the cord."""
+    canal, cord = plan.canal, plan.cord
+    if canal.corrections:
+        before = f"{canal.uncorrected_distance_from_source_mm:.1f} mm from the source centre before"
+        yield "canal, corrected", f"by hand at {len(canal.corrections)} wall point(s); {before}"
+    if cord is not None:
+        dose = (
+            "dose outside the table"
+            if cord.max_dose_gy is None
+            else f"at most {cord.max_dose_gy:.3g} Gy = {cord.max_dose_gy_rbe:.3g} Gy(RBE)"
+        )
+        yield (
+            "cord or sac",
+            f"{cord.distance_from_source_mm:.1f} mm from the source centre, {cord.distance_from_tip_mm:.1f} mm from the tip; "
+            f"{dose}; {cord.structure} of {cord.file}",
+        )
+
+
+def _lps(point: Vector) -> str:
+    return f"({', '.join(f'{x:.1f}' for x in point)})"

@@ -99,16 +99,13 @@ def canal_distances(needle: Needle, applicator: Applicator, canal: SpinalCanal) 
     CanalNotFoundError
         If the tip or the source centre lies inside the canal: no dose to the canal could be stated.
     """
-    triangles = wall_triangles(canal)
-    for name, point in (("source centre", needle.source_lps_mm), ("tip", needle.tip_lps_mm)):
-        if canal.faces.size and winding_number(point, triangles) > 0.5:
-            raise CanalNotFoundError(
-                f"the needle's {name} {np.round(point, 1).tolist()} lies inside the spinal canal as found "
-                f"(method {canal.method}); check tip and canal, or give --canal FILE or --canal-point"
-            )
-    source = point_to_wall(needle.source_lps_mm, triangles)
+    triangles, solid = wall_triangles(canal), bool(canal.faces.size)
+    if solid:
+        remedy = "or give --canal FILE or --canal-point"
+        source, tip = distances_outside(needle, triangles, f"the spinal canal as found (method {canal.method})", remedy)
+    else:
+        source, tip = (point_to_wall(p, triangles) for p in (needle.source_lps_mm, needle.tip_lps_mm))
     to_nearest = (source.to_lps_mm - source.from_lps_mm) / max(source.length_mm, 1e-12)
-    solid = bool(canal.faces.size)
     tip_part = Rod(
         start_mm=needle.tip_lps_mm,
         axis=needle.axis_lps,
@@ -119,11 +116,29 @@ def canal_distances(needle: Needle, applicator: Applicator, canal: SpinalCanal) 
     bodies = applicator_and_cannula(needle, applicator)
     return CanalDistances(
         source=source,
-        tip=point_to_wall(needle.tip_lps_mm, triangles),
+        tip=tip,
         surface=_clearance(tip_part, triangles, solid=solid),
         shaft=min((_clearance(rod, triangles, solid=solid) for rod in bodies), key=lambda s: s.length_mm),
         polar_angle_deg=math.degrees(math.acos(float(np.clip(to_nearest @ -needle.axis_lps, -1.0, 1.0)))),
     )
+
+
+def distances_outside(
+    needle: Needle, triangles: FloatArray, what: str, remedy: str = "or give another file"
+) -> tuple[Segment, Segment]:
+    """From source centre and tip to a closed surface (M, 3, 3) mm that neither may lie in; ``what`` names it.
+
+    Raises
+    ------
+    CanalNotFoundError
+        If one of them lies inside.
+    """
+    for name, point in (("source centre", needle.source_lps_mm), ("tip", needle.tip_lps_mm)):
+        if winding_number(point, triangles) > 0.5:
+            raise CanalNotFoundError(
+                f"the needle's {name} {np.round(point, 1).tolist()} lies inside {what}; check both, {remedy}"
+            )
+    return point_to_wall(needle.source_lps_mm, triangles), point_to_wall(needle.tip_lps_mm, triangles)
 
 
 def point_to_wall(point_lps_mm: FloatArray, triangles: FloatArray) -> Segment:

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 
 from iort_planner import INTENDED_USE, __version__
 from iort_planner.errors import DepthDoseRangeError
-from iort_planner.geometry.distance import canal_distances
+from iort_planner.geometry.distance import canal_distances, distances_outside
+from iort_planner.planning import describe
 from iort_planner.planning import plan as p
-from iort_planner.planning.checks import CanalFile, Evidence, run_checks
+from iort_planner.planning.checks import Evidence, run_checks
 from iort_planner.planning.dwell import dose_at, dwell_time, isodose_radius
+from iort_planner.planning.given import CanalFile, Cord, Correction, limit_structure
 from iort_planner.planning.prescription import RBE_SOURCE
 from iort_planner.planning.second_check import second_check
-from iort_planner.units import AnyQuantity, FloatArray, Quantity, rbe_weighted
+from iort_planner.units import AnyQuantity, Quantity, rbe_weighted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
@@ -39,7 +43,10 @@ def make_plan(
     applicator: Applicator,
     prescription: Prescription,
     canal_file: CanalFile | None = None,
+    correction: Correction | None = None,
     canal_mask: npt.NDArray[np.uint8] | None = None,
+    cord: Cord | None = None,
+    other_needles: Sequence[Needle] = (),
     created: dt.datetime | None = None,
 ) -> p.Plan:
     """Compute distances, dwell time, doses and checks.
@@ -48,21 +55,28 @@ def make_plan(
     ----------
     canal_file : CanalFile, optional
         What a canal of method ``file`` was read from.
+    correction : Correction, optional
+        What was changed on ``canal`` by hand.
     canal_mask : ndarray of shape (nk, nj, ni), uint8, optional
         The canal on the image's grid, as it will be written; the plan keeps its hash.
+    cord : Cord, optional
+        Cord or thecal sac, reported beside the canal; no limit refers to it.
+    other_needles : sequence of Needle
+        Further needles in the image: listed, without dwell.
     created : datetime with offset, optional
         Default: now.
 
     Raises
     ------
     CanalNotFoundError
-        If source centre or tip lie inside the canal.
+        If source centre or tip lie inside the canal or the cord.
     DepthDoseRangeError
         If the canal's or the prescription's distance lies outside the table.
     """
     created = created or dt.datetime.now().astimezone()
     distances = canal_distances(needle, applicator, canal)
-    asked, dwells, result = _doses(prescription, table, applicator, needle, canal, distances)
+    limit_of = limit_structure(canal.method, canal_file, correction)
+    asked, dwells, result = _doses(prescription, limit_of, table, applicator, needle, canal, distances)
     plan = p.Plan(
         schema=p.SCHEMA,
         verdict="fail",  # until the checks have run
@@ -70,10 +84,11 @@ def make_plan(
         software=p.Software(name="iort_planner", version=__version__),
         created=created.isoformat(timespec="seconds"),
         patient=p.PlanPatient(id=image.patient.id, birth_date=image.patient.birth_date, sex=image.patient.sex),
-        image=_image(image),
-        needles=(_needle(needle),),
-        canal=_canal(canal, distances, canal_file, canal_mask),
-        source=_source(table, applicator),
+        image=describe.plan_image(image),
+        needles=tuple(describe.plan_needle(each) for each in (needle, *other_needles)),
+        canal=describe.plan_canal(canal, distances, canal_file, correction, canal_mask),
+        cord=None if cord is None else _cord(cord, needle, table, result),
+        source=describe.plan_source(table, applicator),
         prescription=asked,
         dwells=dwells,
         result=result,
@@ -82,13 +97,14 @@ def make_plan(
     )
     rows = list(zip(table.distance_mm.tolist(), table.dose_rate_gy_per_min.tolist(), strict=True))
     checks = run_checks(
-        Evidence(plan=plan, image=image, needle=needle, canal=canal, table=table, canal_file=canal_file)
+        Evidence(plan=plan, image=image, needle=needle, canal=canal, table=table, canal_file=canal_file, cord=cord)
     )
     return replace(plan, verdict="pass").with_checks(*checks, second_check(plan, rows))
 
 
 def _doses(
     prescription: Prescription,
+    limit_of: str,
     table: DepthDoseTable,
     applicator: Applicator,
     needle: Needle,
@@ -133,8 +149,9 @@ def _doses(
         depth_from_source_mm=depth_from_source,
         limit_gy=prescription.limit_gy,
         limit_gy_rbe=_gy_rbe(limit, rbe),
+        limit_structure=limit_of,
     )
-    dwell = p.Dwell(needle=needle.label, source_lps_mm=_vector(needle.source_lps_mm), time_s=_s(time))
+    dwell = p.Dwell(needle=needle.label, source_lps_mm=describe.vector(needle.source_lps_mm), time_s=_s(time))
     result = p.Result(
         dwell_time_s=_s(time),
         max_safe_dwell_time_s=_s(safe_time),
@@ -162,6 +179,32 @@ def _doses(
     return asked, (dwell,), result
 
 
+def _cord(cord: Cord, needle: Needle, table: DepthDoseTable, result: p.Result) -> p.PlanCord:
+    """Distances of the cord and the dose at its nearest point; whether it can lie there is a check's question."""
+    source, tip = distances_outside(
+        needle, cord.triangles_lps_mm, f"structure {cord.structure} of {cord.name} (--cord)"
+    )
+    notes, dose = list(cord.notes), None
+    try:
+        dose = dose_at(table, Quantity(result.dwell_time_s, "s"), Quantity(source.length_mm, "mm"))
+    except DepthDoseRangeError:
+        low, high = table.range_mm
+        notes.append(
+            f"its dose cannot be stated: the table reaches from {low:g} to {high:g} mm, dose is never extrapolated"
+        )
+    return p.PlanCord(
+        file=cord.name,
+        sha256=cord.sha256,
+        structure=cord.structure,
+        distance_from_source_mm=source.length_mm,
+        distance_from_tip_mm=tip.length_mm,
+        nearest_point_lps_mm=describe.vector(source.to_lps_mm),
+        max_dose_gy=None if dose is None else _gy(dose),
+        max_dose_gy_rbe=None if dose is None else _gy_rbe(dose, result.biology.rbe),
+        notes=tuple(notes),
+    )
+
+
 def _uncertainty(
     table: DepthDoseTable,
     needle: Needle,
@@ -184,95 +227,6 @@ def _uncertainty(
         dwell_time_band_k2_s=(_s(time) * math.exp(-2 * table_part), _s(time) * math.exp(2 * table_part)),
         isotropic_assumed=True,
     )
-
-
-def _image(image: ScanImage) -> p.PlanImage:
-    grid = image.volume.grid
-    return p.PlanImage(
-        path=image.path,
-        modality=image.modality,
-        kind=image.kind,
-        study_uid=image.study_uid,
-        series_uid=image.series_uid,
-        frame_of_reference_uid=image.volume.frame_of_reference_uid,
-        acquired_at=image.acquired_at,
-        patient_position=image.patient_position,
-        size_voxels=grid.size_voxels,
-        spacing_mm=_vector(grid.spacing_mm),
-        hu_calibrated=image.volume.hu_calibrated,
-        sha256=image.volume.sha256(),
-    )
-
-
-def _needle(needle: Needle) -> p.PlanNeedle:
-    end = needle.cannula_end_lps_mm
-    return p.PlanNeedle(
-        label=needle.label,
-        tip_lps_mm=_vector(needle.tip_lps_mm),
-        axis_lps=_vector(needle.axis_lps),
-        source_lps_mm=_vector(needle.source_lps_mm),
-        method=needle.method,
-        confidence=needle.confidence.value,
-        tip_uncertainty_mm=float(needle.tip_uncertainty_mm),
-        bending_mm=None if needle.bending_mm is None else float(needle.bending_mm),
-        cannula_end_lps_mm=None if end is None else _vector(end),
-    )
-
-
-def _canal(
-    canal: SpinalCanal,
-    distances: CanalDistances,
-    file: CanalFile | None,
-    mask: npt.NDArray[np.uint8] | None,
-) -> p.PlanCanal:
-    points = canal.vertices_lps_mm if canal.method == "points" else ()
-    drawn = f"canal drawn in {file.name} (structure {file.structure})" if file else "canal as given by the user"
-    return p.PlanCanal(
-        method=canal.method,
-        confidence=canal.confidence.value,
-        nearest_point_lps_mm=_vector(distances.nearest_point_lps_mm),
-        distance_from_source_mm=distances.distance_from_source_mm,
-        distance_from_tip_mm=distances.distance_from_tip_mm,
-        distance_from_surface_mm=distances.distance_from_surface_mm,
-        shaft_clearance_mm=distances.shaft_clearance_mm,
-        polar_angle_deg=distances.polar_angle_deg,
-        uncertainty_mm=float(canal.uncertainty_mm),
-        structure="bony spinal canal" if canal.method == "auto" else drawn,
-        file=file.name if file else None,
-        file_sha256=file.sha256 if file else None,
-        file_structure=file.structure if file else None,
-        map_sha256=None if mask is None else p.map_sha256(mask),
-        points_lps_mm=tuple(_vector(point) for point in points),
-    )
-
-
-def _source(table: DepthDoseTable, applicator: Applicator) -> p.PlanSource:
-    return p.PlanSource(
-        name=table.name,
-        table=table.file,
-        table_sha256=table.sha256,
-        table_origin=table.origin,
-        table_uncertainty_percent=float(max(table.uncertainty_percent)),
-        applicator=applicator.name,
-        applicator_sha256=applicator.sha256,
-        applicator_origin=applicator.origin,
-        outer_diameter_mm=float(applicator.outer_diameter_mm),
-        radiolucent_tip_length_mm=float(applicator.radiolucent_tip_length_mm),
-        tip_to_source_mm=float(applicator.tip_to_source_mm),
-        applicator_length_mm=float(applicator.length_mm),
-        cannula_outer_diameter_mm=applicator.cannula_outer_diameter_mm,
-        cannula_length_mm=float(applicator.cannula_length_mm),
-        clinical=table.clinical and applicator.clinical,
-        scale=table.scale.value,
-        reference_point="source-centre",
-        range_mm=table.range_mm,
-        trusted_range_mm=table.trusted_range_mm,
-    )
-
-
-def _vector(array: FloatArray) -> p.Vector:
-    x, y, z = (float(value) for value in array)
-    return (x, y, z)
 
 
 def _gy(dose: AnyQuantity) -> float:

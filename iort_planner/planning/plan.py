@@ -76,8 +76,38 @@ class PlanNeedle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSegment:
+    """A distance with both ends, needle first; negative where the needle's part stands in the canal."""
+
+    from_lps_mm: Vector
+    to_lps_mm: Vector
+    length_mm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSegments:
+    """The least distances to the canal from the needle's parts."""
+
+    source: PlanSegment
+    tip: PlanSegment
+    surface: PlanSegment
+    shaft: PlanSegment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanCorrection:
+    """A wall point by hand that the canal was made to pass through, and how far from it the wall was before."""
+
+    point_lps_mm: Vector
+    moved_mm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanCanal:
-    """How far the canal is; `iort_planner.geometry.distance.CanalDistances` explains the fields."""
+    """How far the canal is; `iort_planner.geometry.distance.CanalDistances` explains the distances.
+
+    ``wall_nearest``: what the wall nearest to the source stands on: ``bone``, ``interpolated``, ``drawn``, ``by hand``.
+    """
 
     method: str
     confidence: str
@@ -94,6 +124,25 @@ class PlanCanal:
     file_structure: str | None
     map_sha256: str | None
     points_lps_mm: tuple[Vector, ...]
+    segments: PlanSegments
+    wall_nearest: str
+    corrections: tuple[PlanCorrection, ...]
+    uncorrected_distance_from_source_mm: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanCord:
+    """The cord or thecal sac as drawn, where one was given; no limit refers to it. Doses are null outside the table."""
+
+    file: str
+    sha256: str
+    structure: str
+    distance_from_source_mm: float
+    distance_from_tip_mm: float
+    nearest_point_lps_mm: Vector
+    max_dose_gy: float | None
+    max_dose_gy_rbe: float | None
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +172,7 @@ class PlanSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanPrescription:
-    """What was asked for; depths are null when the radius lies outside the table."""
+    """What was asked for; depths are null when the radius lies outside the table. The limit is the canal wall's."""
 
     dose_gy: float
     rbe: float
@@ -133,6 +182,7 @@ class PlanPrescription:
     depth_from_source_mm: float | None
     limit_gy: float
     limit_gy_rbe: float
+    limit_structure: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +268,7 @@ class Plan:
     image: PlanImage
     needles: tuple[PlanNeedle, ...]
     canal: PlanCanal
+    cord: PlanCord | None
     source: PlanSource
     prescription: PlanPrescription
     dwells: tuple[Dwell, ...]

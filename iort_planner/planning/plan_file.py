@@ -58,17 +58,42 @@ def _contradiction(plan: Plan) -> str | None:
         return "dwell, needle and result disagree"
     if not plan.result.dwell_time_s > 0.0:
         return "the dwell time is not above 0"
-    distance = math.dist(first.source_lps_mm, plan.canal.nearest_point_lps_mm)
-    if abs(distance - plan.canal.distance_from_source_mm) > 1e-3:
-        return "the canal's distance does not fit its nearest point"
+    wrong = _geometry_contradiction(plan)
+    if wrong:
+        return wrong
+    cord = plan.cord
+    if cord is not None and (cord.max_dose_gy is None) != (cord.max_dose_gy_rbe is None):
+        return "the cord has a dose in Gy or in Gy(RBE) alone"
     for name, physical, weighted in (
         ("prescribed dose", plan.prescription.dose_gy, plan.prescription.dose_gy_rbe),
         ("canal dose", plan.result.canal_max_gy, plan.result.canal_max_gy_rbe),
+        ("cord dose", (cord and cord.max_dose_gy) or 0.0, (cord and cord.max_dose_gy_rbe) or 0.0),
     ):
         if not math.isclose(physical * plan.prescription.rbe, weighted, rel_tol=1e-9):
             return f"the {name} in Gy and in Gy(RBE) do not fit the RBE"
     if not plan.checks or plan.verdict != verdict(plan.checks):
         return "the verdict is not the worst check"
+    return None
+
+
+def _geometry_contradiction(plan: Plan) -> str | None:
+    """What does not fit between points and distances of canal and cord."""
+    source, canal, cord = plan.dwells[0].source_lps_mm, plan.canal, plan.cord
+    if abs(math.dist(source, canal.nearest_point_lps_mm) - canal.distance_from_source_mm) > 1e-3:
+        return "the canal's distance does not fit its nearest point"
+    for name, part, distance in (
+        ("source", canal.segments.source, canal.distance_from_source_mm),
+        ("tip", canal.segments.tip, canal.distance_from_tip_mm),
+        ("surface", canal.segments.surface, canal.distance_from_surface_mm),
+        ("shaft", canal.segments.shaft, canal.shaft_clearance_mm),
+    ):
+        apart = math.dist(part.from_lps_mm, part.to_lps_mm)
+        if abs(part.length_mm - distance) > 1e-3 or abs(apart - abs(part.length_mm)) > 1e-3:
+            return f"the canal's distance from the {name} does not fit its two ends"
+    if (canal.uncorrected_distance_from_source_mm is None) == bool(canal.corrections):
+        return "the canal's corrections and its distance before them do not fit"
+    if cord is not None and abs(math.dist(source, cord.nearest_point_lps_mm) - cord.distance_from_source_mm) > 1e-3:
+        return "the cord's distance does not fit its nearest point"
     return None
 
 
@@ -128,6 +153,7 @@ _ENUMS = {
     "depth_from": ["source", "surface", "tip", "canal-limit"],
     "kind": ["ct", "ct-enhanced", "xa3d", "other"],
     "dose_to": ["water", "medium"],
+    "wall_nearest": ["bone", "interpolated", "drawn", "by hand"],
 }
 
 

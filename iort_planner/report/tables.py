@@ -9,7 +9,7 @@ from iort_planner.units import format_time
 from iort_planner.viewer.palette import computed_text, dose_number, isodose_levels, level_text
 
 if TYPE_CHECKING:
-    from iort_planner.planning.plan import Plan, Vector
+    from iort_planner.planning.plan import Plan, PlanCord, Vector
 
 Rows = list[tuple[str, str]]
 
@@ -60,6 +60,17 @@ def bands(plan: Plan) -> Rows:
         ("Canal dose, k=2 band", f"{low} to {high} Gy"),
         ("Dwell time, k=2 band", f"{shortest} to {longest}"),
         ("Radiolucent surface to canal", f"{canal.distance_from_surface_mm:.1f} mm"),
+        ("The limit refers to", plan.prescription.limit_structure),
+        *(
+            []
+            if plan.cord is None
+            else [
+                (
+                    "Cord or sac",
+                    f"{plan.cord.distance_from_source_mm:.1f} mm from the source centre, {cord_dose_text(plan.cord)}",
+                )
+            ]
+        ),
         # a wrong applicator moves the tip and with it everything else
         ("Applicator", f"{plan.source.applicator}, tip to source {plan.source.tip_to_source_mm:.1f} mm"),
     ]
@@ -101,8 +112,11 @@ def point_text(point: Vector) -> str:
     for value, (negative, positive) in zip(point, letters, strict=True):
         rounded = round(value, 1)
         words.append(f"{abs(rounded):.1f} {positive if rounded > 0 else negative if rounded < 0 else positive}")
-    raw = ", ".join(f"{value:.2f}" for value in point)
-    return f"{', '.join(words)} mm   (LPS {raw})"
+    return f"{', '.join(words)} mm   (LPS {_numbers(point)})"
+
+
+def _numbers(point: Vector) -> str:
+    return ", ".join(f"{value:.2f}" for value in point)
 
 
 def sections(plan: Plan) -> list[tuple[str, Rows]]:
@@ -135,13 +149,11 @@ def _image(plan: Plan) -> Rows:
 
 def _geometry(plan: Plan) -> Rows:
     rows: Rows = []
-    for needle in plan.needles:
+    for number, needle in enumerate(plan.needles):
         bent = "not seen" if needle.bending_mm is None else f"{needle.bending_mm:.1f} mm"
+        how = f"{needle.method}, {needle.confidence}; tip ± {needle.tip_uncertainty_mm:.1f} mm (k=1); bending {bent}"
         rows += [
-            (
-                f"needle {needle.label}: how, confidence",
-                f"{needle.method}, {needle.confidence}; tip ± {needle.tip_uncertainty_mm:.1f} mm (k=1); bending {bent}",
-            ),
+            (f"needle {needle.label}: how, confidence", how + ("; metal in the way, no dwell in it" if number else "")),
             ("tip", point_text(needle.tip_lps_mm)),
             ("source centre", point_text(needle.source_lps_mm)),
             ("axis, tip to hub (LPS)", ", ".join(f"{value:.4f}" for value in needle.axis_lps)),
@@ -151,25 +163,62 @@ def _geometry(plan: Plan) -> Rows:
     canal = plan.canal
     rows += [
         ("canal: how, confidence", f"{canal.method}, {canal.confidence}; {canal.structure}"),
+        ("wall nearest to the source", f"{canal.wall_nearest}, ± {canal.uncertainty_mm:.1f} mm (k=1)"),
         ("nearest point to the source", point_text(canal.nearest_point_lps_mm)),
         (
-            "its distances",
-            f"from the source centre {canal.distance_from_source_mm:.1f} mm at {canal.polar_angle_deg:.0f}° "
-            f"from the distal axis, ± {canal.uncertainty_mm:.1f} mm (k=1)",
+            "canal from source centre",
+            f"{canal.distance_from_source_mm:.1f} mm at {canal.polar_angle_deg:.0f}° from the distal axis",
         ),
-        (
-            "least distances to the canal",
-            f"from the tip {canal.distance_from_tip_mm:.1f} mm, from the surface of the radiolucent part "
-            f"{canal.distance_from_surface_mm:.1f} mm, from applicator and cannula {canal.shaft_clearance_mm:.1f} mm",
+        *(
+            (
+                f"canal from {name}",
+                f"{part.length_mm:.1f} mm, from LPS {_numbers(part.from_lps_mm)} to {_numbers(part.to_lps_mm)}",
+            )
+            for name, part in (
+                ("tip", canal.segments.tip),
+                ("radiolucent surface", canal.segments.surface),
+                ("applicator, cannula", canal.segments.shaft),
+            )
         ),
     ]
+    for correction in canal.corrections:
+        rows.append(
+            (
+                "canal corrected by hand",
+                f"{point_text(correction.point_lps_mm)}; the wall lay {correction.moved_mm:.1f} mm away, "
+                f"{canal.uncorrected_distance_from_source_mm:.1f} mm from the source centre",
+            )
+        )
     if canal.file is not None:
         rows += [
             ("canal file, structure", f"{canal.file}, {canal.file_structure}"),
             ("SHA-256 of the canal file", canal.file_sha256 or "–"),
         ]
     rows += [(f"canal point {n}", point_text(p)) for n, p in enumerate(canal.points_lps_mm, start=1)]
-    return rows
+    return rows + ([] if plan.cord is None else _cord(plan.cord))
+
+
+def _cord(cord: PlanCord) -> Rows:
+    return [
+        (
+            "cord or sac: file, structure",
+            f"{cord.file}, {cord.structure}" + "".join(f"; {note}" for note in cord.notes),
+        ),
+        (
+            "cord or sac: distances",
+            f"from the source centre {cord.distance_from_source_mm:.1f} mm, from the tip {cord.distance_from_tip_mm:.1f} mm",
+        ),
+        ("its point nearest to the source", point_text(cord.nearest_point_lps_mm)),
+        ("cord or sac, highest dose", cord_dose_text(cord)),
+        ("SHA-256 of its file", cord.sha256),
+    ]
+
+
+def cord_dose_text(cord: PlanCord) -> str:
+    """Highest dose of the cord, or that the table does not reach it."""
+    if cord.max_dose_gy is None or cord.max_dose_gy_rbe is None:
+        return "outside the table"
+    return computed_text(cord.max_dose_gy, cord.max_dose_gy_rbe)
 
 
 def _source(plan: Plan) -> Rows:
@@ -208,6 +257,7 @@ def _source(plan: Plan) -> Rows:
             f"{level_text(prescription.dose_gy, prescription.rbe)}{where}; "
             f"canal limit {level_text(prescription.limit_gy, prescription.rbe)}",
         ),
+        ("the limit refers to", prescription.limit_structure),
         ("RBE", f"{prescription.rbe:g}; {plan.result.biology.rbe_source}"),
     ]
 

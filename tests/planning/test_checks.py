@@ -12,7 +12,7 @@ import pytest
 
 from iort_planner.geometry.needle import Confidence
 from iort_planner.imaging.geometry_checks import Problem
-from iort_planner.planning.checks import CanalFile
+from iort_planner.planning.given import CanalFile
 from iort_planner.planning.plan import Check, Plan
 from iort_planner.planning.second_check import recomputed_rate_gy_per_min, second_check
 from iort_planner.units import Quantity
@@ -70,6 +70,11 @@ TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
     ("canal-file", "warn", {"canal_file": dataclasses.replace(LABEL_MAP, automatic_mm=15.1, automatic_sure=True)}),
     ("canal-file", "warn", {"canal_file": dataclasses.replace(LABEL_MAP, automatic_mm=9.0, automatic_sure=False)}),
     ("canal-file", "fail", {"canal_file": dataclasses.replace(LABEL_MAP, automatic_mm=9.0, automatic_sure=True)}),
+    ("canal-file", "warn", {"canal_file": dataclasses.replace(LABEL_MAP, structure="3 SpinalCord")}),
+    ("canal-corrected", "warn", {"correction": cases.correction()}),
+    ("cord-file", "warn", {"cord": cases.cord(notes=("12.0 % of it lies outside",))}),
+    ("cord-outside-canal", "warn", {"cord": cases.cord(12.9)}),
+    ("frame-unverified", "warn", {"cord": cases.cord(frame_verified=False)}),
     ("hu-not-calibrated", "warn", {"scan": cases.image(hu_calibrated=False)}),
     ("scan-coarse", "warn", {"scan": cases.image(spacing_mm=1.3)}),
     ("scan-coarse", "fail", {"scan": cases.image(spacing_mm=3.1)}),
@@ -119,6 +124,13 @@ def test_findings_on_the_scans_files_are_carried_into_the_plan_once() -> None:
     assert status(plan, "scan-coarse") == "warn"
 
 
+def test_a_cord_behind_the_canals_wall_and_a_canal_named_so_pass() -> None:
+    named = dataclasses.replace(LABEL_MAP, structure="4 SpinalCordCanal")
+    plan = good(cord=cases.cord(13.1), canal_file=named)
+
+    assert [status(plan, check_id) for check_id in ("cord-outside-canal", "cord-file", "canal-file")] == ["pass"] * 3
+
+
 def test_a_dose_equal_to_the_limit_is_not_over_it() -> None:
     assert status(cases.plan(), "canal-over-limit") == "pass"
     assert status(cases.plan(depth_mm=12.0), "canal-over-limit") == "pass"  # 8 Gy at the canal itself
@@ -129,7 +141,8 @@ def test_every_check_in_a_plan_is_documented_and_every_documented_one_exists() -
     text = (Path(__file__).resolve().parents[2] / "docs" / "checks.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `([a-z-]+)` \|", text, flags=re.MULTILINE))
     triggered = {check_id for check_id, _, _ in TRIGGERS} | {"second-check", "no-renderer"}
-    in_plan = {check.id for check in good(canal_file=LABEL_MAP).checks} | {"no-renderer"}
+    given = good(canal_file=LABEL_MAP, correction=cases.correction(), cord=cases.cord())
+    in_plan = {check.id for check in given.checks} | {"no-renderer"}
 
     assert in_plan == documented
     assert triggered == documented

@@ -19,6 +19,8 @@ def test_a_plan_is_read_back_equal(tmp_path: Path) -> None:
         cases.plan(),
         cases.plan(depth_mm=8.0),
         cases.plan(dose_gy=50.0, limit_gy=0.1, wall=cases.canal(20.0)),
+        cases.plan(cord=cases.cord(), correction=cases.correction()),
+        cases.plan(cord=cases.cord(60.0)),
     ):
         path = tmp_path / "plan.json"
         path.write_bytes(plan.to_json().encode("utf-8"))
@@ -94,13 +96,19 @@ def test_times_for_people_are_never_rounded_up_past_the_safe_time() -> None:
         (("needles", 0, "axis_lps"), [0.0, 5.0, 0.0], "unit vector"),
         (("needles", 0, "tip_lps_mm"), [0.0, 0.0, 0.0], "do not fit the applicator"),
         (("canal", "nearest_point_lps_mm"), [0.0, 0.0, 0.0], "does not fit its nearest point"),
+        (("canal", "segments", "shaft", "length_mm"), 1.0, "distance from the shaft does not fit its two ends"),
+        (("canal", "segments", "tip", "to_lps_mm"), [0.0, 0.0, 0.0], "distance from the tip does not fit its two ends"),
+        (("canal", "uncorrected_distance_from_source_mm"), 1.0, "corrections"),
+        (("cord", "nearest_point_lps_mm"), [0.0, 0.0, 0.0], "cord's distance does not fit"),
+        (("cord", "max_dose_gy"), None, "alone"),
+        (("cord", "max_dose_gy_rbe"), 1.0, "cord dose"),
         (("prescription", "dose_gy"), 80.0, "RBE"),
     ],
 )
 def test_a_plan_changed_by_hand_is_refused(
     tmp_path: Path, where: tuple[str | int, ...], value: object, message: str
 ) -> None:
-    content = json.loads(cases.plan().to_json())
+    content = json.loads(cases.plan(cord=cases.cord()).to_json())
     inner = content
     for key in where[:-1]:
         inner = inner[key]

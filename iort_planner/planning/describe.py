@@ -1,0 +1,142 @@
+"""Finished values (image, needle, canal, cord, source) as the parts of a plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iort_planner.planning import plan as p
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from iort_planner.applicator import Applicator
+    from iort_planner.geometry.canal import SpinalCanal
+    from iort_planner.geometry.distance import CanalDistances, Segment
+    from iort_planner.geometry.needle import Needle
+    from iort_planner.imaging.series import ScanImage
+    from iort_planner.planning.given import CanalFile, Correction
+    from iort_planner.source.depth_dose import DepthDoseTable
+    from iort_planner.units import FloatArray
+
+
+def plan_image(image: ScanImage) -> p.PlanImage:
+    """The image that was planned on, with its hash."""
+    grid = image.volume.grid
+    return p.PlanImage(
+        path=image.path,
+        modality=image.modality,
+        kind=image.kind,
+        study_uid=image.study_uid,
+        series_uid=image.series_uid,
+        frame_of_reference_uid=image.volume.frame_of_reference_uid,
+        acquired_at=image.acquired_at,
+        patient_position=image.patient_position,
+        size_voxels=grid.size_voxels,
+        spacing_mm=vector(grid.spacing_mm),
+        hu_calibrated=image.volume.hu_calibrated,
+        sha256=image.volume.sha256(),
+    )
+
+
+def plan_needle(needle: Needle) -> p.PlanNeedle:
+    """One needle."""
+    end = needle.cannula_end_lps_mm
+    return p.PlanNeedle(
+        label=needle.label,
+        tip_lps_mm=vector(needle.tip_lps_mm),
+        axis_lps=vector(needle.axis_lps),
+        source_lps_mm=vector(needle.source_lps_mm),
+        method=needle.method,
+        confidence=needle.confidence.value,
+        tip_uncertainty_mm=float(needle.tip_uncertainty_mm),
+        bending_mm=None if needle.bending_mm is None else float(needle.bending_mm),
+        cannula_end_lps_mm=None if end is None else vector(end),
+    )
+
+
+def plan_canal(
+    canal: SpinalCanal,
+    distances: CanalDistances,
+    file: CanalFile | None,
+    correction: Correction | None,
+    mask: npt.NDArray[np.uint8] | None,
+) -> p.PlanCanal:
+    """The canal: what it is, how far, and how it was changed by hand."""
+    points = canal.vertices_lps_mm if canal.method == "points" else ()
+    drawn = f"canal drawn in {file.name} (structure {file.structure})" if file else "canal as given by the user"
+    moved = () if correction is None else zip(correction.points_lps_mm, correction.moved_mm, strict=True)
+    return p.PlanCanal(
+        method=canal.method,
+        confidence=canal.confidence.value,
+        nearest_point_lps_mm=vector(distances.nearest_point_lps_mm),
+        distance_from_source_mm=distances.distance_from_source_mm,
+        distance_from_tip_mm=distances.distance_from_tip_mm,
+        distance_from_surface_mm=distances.distance_from_surface_mm,
+        shaft_clearance_mm=distances.shaft_clearance_mm,
+        polar_angle_deg=distances.polar_angle_deg,
+        uncertainty_mm=float(canal.uncertainty_mm),
+        structure="bony spinal canal" if canal.method == "auto" else drawn,
+        file=file.name if file else None,
+        file_sha256=file.sha256 if file else None,
+        file_structure=file.structure if file else None,
+        map_sha256=None if mask is None else p.map_sha256(mask),
+        points_lps_mm=tuple(vector(point) for point in points),
+        segments=p.PlanSegments(
+            source=_segment(distances.source),
+            tip=_segment(distances.tip),
+            surface=_segment(distances.surface),
+            shaft=_segment(distances.shaft),
+        ),
+        wall_nearest=_wall_at(canal, distances.nearest_point_lps_mm),
+        corrections=tuple(p.PlanCorrection(point_lps_mm=vector(at), moved_mm=float(mm)) for at, mm in moved),
+        uncorrected_distance_from_source_mm=None if correction is None else correction.distance_before_mm,
+    )
+
+
+def _wall_at(canal: SpinalCanal, point_lps_mm: FloatArray) -> str:
+    """What the wall stands on at one of its points."""
+    if canal.method != "auto":
+        return "drawn" if canal.method == "file" else "by hand"
+    nearest = int(np.argmin(np.linalg.norm(canal.vertices_lps_mm - point_lps_mm, axis=1)))
+    return "bone" if canal.on_bone[nearest] else "interpolated"
+
+
+def plan_source(table: DepthDoseTable, applicator: Applicator) -> p.PlanSource:
+    """Table and applicator with their hashes and origins."""
+    return p.PlanSource(
+        name=table.name,
+        table=table.file,
+        table_sha256=table.sha256,
+        table_origin=table.origin,
+        table_uncertainty_percent=float(max(table.uncertainty_percent)),
+        applicator=applicator.name,
+        applicator_sha256=applicator.sha256,
+        applicator_origin=applicator.origin,
+        outer_diameter_mm=float(applicator.outer_diameter_mm),
+        radiolucent_tip_length_mm=float(applicator.radiolucent_tip_length_mm),
+        tip_to_source_mm=float(applicator.tip_to_source_mm),
+        applicator_length_mm=float(applicator.length_mm),
+        cannula_outer_diameter_mm=applicator.cannula_outer_diameter_mm,
+        cannula_length_mm=float(applicator.cannula_length_mm),
+        clinical=table.clinical and applicator.clinical,
+        scale=table.scale.value,
+        reference_point="source-centre",
+        range_mm=table.range_mm,
+        trusted_range_mm=table.trusted_range_mm,
+    )
+
+
+def vector(array: FloatArray) -> p.Vector:
+    """Three plain floats."""
+    x, y, z = (float(value) for value in array)
+    return (x, y, z)
+
+
+def _segment(segment: Segment) -> p.PlanSegment:
+    return p.PlanSegment(
+        from_lps_mm=vector(segment.from_lps_mm),
+        to_lps_mm=vector(segment.to_lps_mm),
+        length_mm=float(segment.length_mm),
+    )
