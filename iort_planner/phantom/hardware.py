@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from iort_planner.units import FloatArray
 
 Box: TypeAlias = tuple[slice, slice, slice]
+_SLAB = 8  # slices worked on at once: bounds the memory that a long oblique rail takes
 
 # Attenuation of Ti-6Al-4V (4.43 g/cm3, as titanium) over that of steel (7.9 g/cm3, as iron), mean over the streak
 # model's three energies, which lie between 0.36 and 0.41 (NIST XCOM tables, Hubbell and Seltzer 1996).
@@ -163,12 +164,13 @@ def coverage(implant: Implant, grid: ImageGrid) -> tuple[Box, npt.NDArray[np.flo
     margin = max(m for _, m in parts) + float(grid.spacing_mm.max())
     low, high = grid.box_around(np.concatenate([points for points, _ in parts]), margin)
     box = (slice(low[2], high[2]), slice(low[1], high[1]), slice(low[0], high[0]))
-    part = grid.crop(low, high)
-    centres = part.voxel_centres_lps_mm().reshape(-1, 3)
-    filled = np.zeros(len(centres))
-    for solid in implant.solids:
-        filled += _filled(solid, centres, grid)
-    return box, np.minimum(filled, 1.0).astype(np.float32).reshape(part.shape)
+    filled = np.zeros(tuple(s.stop - s.start for s in box), np.float32)
+    for first in range(low[2], high[2], _SLAB):
+        last = min(first + _SLAB, high[2])
+        centres = grid.crop((*low[:2], first), (*high[:2], last)).voxel_centres_lps_mm().reshape(-1, 3)
+        total = sum(_filled(solid, centres, grid) for solid in implant.solids)
+        filled[first - low[2] : last - low[2]] = np.minimum(total, 1.0).reshape(-1, *filled.shape[1:])
+    return box, filled
 
 
 def _filled(solid: Solid, centres: FloatArray, grid: ImageGrid) -> FloatArray:
