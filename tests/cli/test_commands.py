@@ -71,6 +71,73 @@ def test_a_needle_and_canal_points_by_hand_are_taken_as_they_are(
     assert not (tmp_path / "plan" / "canal.nii.gz").exists()
 
 
+@pytest.fixture
+def by_hand(truth: dict[str, Any]) -> list[object]:
+    """Options with needle and canal wall from the truth: nothing is searched for, which is quick."""
+    true = truth["needles"][0]
+    point = truth["canal"]["nearest_point_lps_mm"]
+    return ["--tip", *true["tip_lps_mm"], "--axis", *true["axis_lps"], "--canal-point", *point]
+
+
+def write_ball(path: Path, scan: Path, centre_lps_mm: list[float], radius_mm: float) -> None:
+    """A label map on the scan's grid with a ball in it."""
+    import numpy as np
+
+    from iort_planner.imaging.nifti import write_nifti
+    from iort_planner.imaging.series import load_series
+
+    grid = load_series(scan).volume.grid
+    from_centre = np.linalg.norm(grid.voxel_centres_lps_mm() - np.array(centre_lps_mm), axis=-1)
+    write_nifti(path, (from_centre <= radius_mm).astype(np.uint8), grid)
+
+
+def test_a_cord_is_reported_beside_the_canal_and_limits_nothing(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    small_phantom: Path,
+    truth: dict[str, Any],
+    by_hand: list[object],
+) -> None:
+    source, wall = truth["needles"][0]["source_lps_mm"], truth["canal"]["nearest_point_lps_mm"]
+    gap = math.dist(source, wall)
+    centre = [s + (w - s) * (gap + 2.0 + 4.0) / gap for s, w in zip(source, wall, strict=True)]  # 2 mm behind the wall
+    write_ball(tmp_path / "cord.nii.gz", small_phantom / "scan", centre, 4.0)
+    _, without = plan_json(capsys, small_phantom / "scan", tmp_path / "without", *by_hand)
+    _, plan = plan_json(capsys, small_phantom / "scan", tmp_path / "plan", *by_hand, "--cord", tmp_path / "cord.nii.gz")
+
+    assert without["cord"] is None
+    assert plan["result"] == without["result"]
+    assert plan["cord"]["distance_from_source_mm"] == pytest.approx(gap + 2.0, abs=0.3)
+    assert plan["cord"]["max_dose_gy"] < plan["result"]["canal_max_gy"]
+    found = {c["id"]: c["status"] for c in plan["checks"]}
+    assert (found["cord-outside-canal"], found["cord-file"], found["frame-unverified"]) == ("pass", "pass", "warn")
+    assert read_plan(tmp_path / "plan" / "plan.json").cord is not None
+    from iort_planner.cli.summary import summary
+
+    text = summary(read_plan(tmp_path / "plan" / "plan.json"))
+    assert "limit refers to      bony canal wall (points by hand)" in text
+    assert "cord or sac" in text
+
+
+def test_a_cord_file_with_several_structures_asks_for_its_own_option(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, small_phantom: Path, by_hand: list[object]
+) -> None:
+    import numpy as np
+
+    from iort_planner.imaging.nifti import write_nifti
+    from iort_planner.imaging.series import load_series
+
+    grid = load_series(small_phantom / "scan").volume.grid
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    labels[2:4, 2:4, 2:4], labels[6:8, 6:8, 6:8] = 1, 2
+    write_nifti(tmp_path / "two.nii.gz", labels, grid)
+    command = ["plan", str(small_phantom / "scan"), "--out", str(tmp_path / "plan"), *map(str, by_hand)]
+
+    assert main([*command, "--cord", str(tmp_path / "two.nii.gz")]) == 2
+    assert "choose one with --cord-roi" in capsys.readouterr().err
+    assert not (tmp_path / "plan").exists()
+
+
 def test_a_canal_from_a_label_map_gives_the_automatic_distances_again(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, small_phantom: Path
 ) -> None:
