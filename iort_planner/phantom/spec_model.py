@@ -38,7 +38,7 @@ class SpineSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanalSpec:
-    """Bony canal, thecal sac and cord; a cord of 0 by 0 is none, as below L2."""
+    """Bony canal, thecal sac and cord; a cord of 0 by 0 is none, as below L1."""
 
     width_mm: float
     depth_mm: float
