@@ -84,8 +84,15 @@ def robust_fit(
     """
     wall = start_mm
     for bend, stretch, scale_mm in steps:
-        residual = (radius_mm - wall) / scale_mm
-        residual = np.where(residual > 0.0, residual * outside_factor, residual)
-        trusted = np.where(np.abs(residual) < _CUT, weight / (1.0 + residual**2) ** 2, 0.0)
-        wall = smoother.fit(radius_mm, trusted, bend, stretch)
+        wall = smoother.fit(radius_mm, trusted(radius_mm, weight, wall, scale_mm, outside_factor), bend, stretch)
     return wall
+
+
+def trusted(
+    radius_mm: FloatArray, weight: FloatArray, wall_mm: FloatArray, scale_mm: float, outside_factor: FloatArray | float
+) -> FloatArray:
+    """Weights of radii by their distance from a wall; all as in `robust_fit`."""
+    residual = (radius_mm - wall_mm) / scale_mm
+    residual = np.where(residual > 0.0, residual * outside_factor, residual)
+    result: FloatArray = np.where(np.abs(residual) < _CUT, weight / (1.0 + residual**2) ** 2, 0.0)
+    return result

@@ -36,6 +36,11 @@ class SpinalCanal:
         k=1, of the wall's position where it is nearest to the source.
     reasons : tuple of str
         Why the confidence is low; empty when it is high.
+    nearest_gap_mm : float, optional
+        From the wall nearest to the source to the nearest wall that was seen on bone; 0 where it was seen itself,
+        None where nothing tells (``file``, ``points``).
+    corrected_lps_mm : ndarray of shape (K, 3), mm
+        Wall points by which it was corrected by hand (`iort_planner.geometry.canal_correct`).
 
     Raises
     ------
@@ -50,6 +55,27 @@ class SpinalCanal:
     confidence: Confidence
     uncertainty_mm: float
     reasons: tuple[str, ...] = field(default=())
+    nearest_gap_mm: float | None = None
+    corrected_lps_mm: FloatArray = field(default_factory=lambda: np.empty((0, 3)))
+
+    @property
+    def corrections(self) -> int:
+        """How many wall points were corrected by hand."""
+        return int(self.corrected_lps_mm.shape[0])
+
+    @property
+    def nearest_on_bone(self) -> bool | None:
+        """Whether the wall nearest to the source was seen on bone; None where nothing tells."""
+        return None if self.nearest_gap_mm is None else self.nearest_gap_mm == 0.0
+
+    @property
+    def nearest_wall(self) -> str:
+        """What the wall nearest to the source rests on, in one line."""
+        if self.nearest_gap_mm is None:
+            return "as given"
+        if self.nearest_gap_mm == 0.0:
+            return "bone"
+        return f"interpolated, {self.nearest_gap_mm:.1f} mm to the nearest seen bone"
 
     def __post_init__(self) -> None:
         vertices = np.array(self.vertices_lps_mm, dtype=np.float64)
@@ -59,9 +85,15 @@ class SpinalCanal:
             raise CanalNotFoundError(f"canal: need at least one vertex of three finite numbers, got {vertices.shape}")
         if on_bone.shape != vertices.shape[:1]:
             raise CanalNotFoundError(f"canal: {on_bone.shape} wall flags for {vertices.shape[0]} vertices")
+        corrected = np.array(self.corrected_lps_mm, dtype=np.float64).reshape(-1, 3)
         if faces.size and not is_closed(faces, vertices.shape[0]):
             raise CanalNotFoundError("canal: the surface is not closed; give a filled label map")
-        for name, array in (("vertices_lps_mm", vertices), ("faces", faces), ("on_bone", on_bone)):
+        for name, array in (
+            ("vertices_lps_mm", vertices),
+            ("faces", faces),
+            ("on_bone", on_bone),
+            ("corrected_lps_mm", corrected),
+        ):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 

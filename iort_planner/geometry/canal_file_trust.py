@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from iort_planner.geometry._kernels import closest_point_on_mesh
-from iort_planner.geometry.canal_trust import AREA_CHANGE, AREA_MM2, COARSE_SPACING_MM, FAR_MM, NEAR_MM, NOT_HU, Trust
+from iort_planner.geometry.canal_gap import NEAR_MM
+from iort_planner.geometry.canal_trust import AREA_CHANGE, AREA_MM2, COARSE_SPACING_MM, FAR_MM, NOT_HU, Trust
 from iort_planner.geometry.needle import Confidence
 from iort_planner.units import FloatArray
 

@@ -15,6 +15,7 @@ from iort_planner.imaging.volume import Volume
 from iort_planner.units import FloatArray
 
 ANGLES = 72
+PLANE_STEP_MM = 1.25  # about a voxel; the wall between planes is straight
 _RADIUS_STEP_MM = 0.25
 _RADIUS_MAX_MM = 19.0
 _RADIUS_MIN_MM = 2.0  # nothing nearer to the centre is a wall
@@ -41,6 +42,14 @@ class Frame:
     across: FloatArray
     up: FloatArray
 
+    @classmethod
+    def across_line(cls, centre_lps_mm: FloatArray, tangent: FloatArray) -> Frame:
+        """Planes across a line's unit tangents (P, 3); angle 0 is the patient's left as nearly as the plane allows."""
+        left = np.array([1.0, 0.0, 0.0])
+        across = left - (tangent @ left)[:, None] * tangent
+        across /= np.linalg.norm(across, axis=1, keepdims=True)
+        return cls(centre_lps_mm=centre_lps_mm, across=across, up=np.cross(tangent, across))
+
     def directions(self) -> FloatArray:
         """Unit vectors of the rays, (P, A, 3)."""
         angle = 2 * np.pi * np.arange(ANGLES) / ANGLES
@@ -52,9 +61,25 @@ class Frame:
         result: FloatArray = self.centre_lps_mm[:, None] + radius_mm[..., None] * self.directions()
         return result
 
+    def middles_lps_mm(self, radius_mm: FloatArray) -> FloatArray:
+        """Centroids of the cross sections that radii (P, A) draw, (P, 3) mm."""
+        angle = 2 * np.pi * np.arange(ANGLES) / ANGLES
+        # centroid of a star-shaped section: integral of r^3 / 3 over integral of r^2 / 2
+        area = 0.5 * np.sum(radius_mm**2, axis=1)
+        x = np.sum(radius_mm**3 * np.cos(angle), axis=1) / 3.0 / area
+        y = np.sum(radius_mm**3 * np.sin(angle), axis=1) / 3.0 / area
+        result: FloatArray = self.centre_lps_mm + x[:, None] * self.across + y[:, None] * self.up
+        return result
+
     def part(self, span: slice) -> Frame:
         """Some of the planes."""
         return Frame(centre_lps_mm=self.centre_lps_mm[span], across=self.across[span], up=self.up[span])
+
+
+def cross_section_mm2(radius_mm: FloatArray) -> FloatArray:
+    """Area of the polygons that radii (..., A) draw, shape (...), mm2."""
+    area: FloatArray = 0.5 * np.sin(2 * np.pi / ANGLES) * np.sum(radius_mm * np.roll(radius_mm, 1, axis=-1), axis=-1)
+    return area
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

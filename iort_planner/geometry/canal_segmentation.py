@@ -15,7 +15,7 @@ from iort_planner.units import FloatArray
 
 
 def segment(volume: Volume, source_lps_mm: FloatArray, needle_axis_lps: FloatArray) -> SpinalCanal:
-    """Segment the bony spinal canal about one level up and down from the source.
+    """Segment the bony spinal canal over the source's level and at least one each way, where the image and bone allow.
 
     Parameters
     ----------
@@ -43,10 +43,11 @@ def segment(volume: Volume, source_lps_mm: FloatArray, needle_axis_lps: FloatArr
     wall = find_wall(volume, scale, path, source, axis)
     if wall is None:
         raise not_found(volume, source, "too little of the canal's wall lies in the image")
-    objection = why_no_canal(wall, source)
+    near = wall.near(source)
+    objection = why_no_canal(near, source)
     if objection is not None:
         raise not_found(volume, source, objection)
-    trust = judge(volume, path, wall, source)
+    trust = judge(volume, path, near, source)
     vertices, faces = tube_mesh(wall.points_lps_mm(), wall.frame.centre_lps_mm[[0, -1]])
     return SpinalCanal(
         vertices_lps_mm=vertices,
@@ -56,4 +57,5 @@ def segment(volume: Volume, source_lps_mm: FloatArray, needle_axis_lps: FloatArr
         confidence=trust.confidence,
         uncertainty_mm=trust.uncertainty_mm,
         reasons=trust.reasons,
+        nearest_gap_mm=trust.nearest_gap_mm,
     )

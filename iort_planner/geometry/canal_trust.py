@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from iort_planner.geometry.canal_rays import ANGLES
+from iort_planner.geometry.canal_gap import NEAR_MM, NearestWall, nearest_wall
+from iort_planner.geometry.canal_rays import ANGLES, PLANE_STEP_MM
 from iort_planner.geometry.canal_search import BONE_ABOVE_CONTENT, CanalPath
-from iort_planner.geometry.canal_wall import PLANE_STEP_MM, CanalWall
+from iort_planner.geometry.canal_wall import CanalWall
 from iort_planner.geometry.needle import Confidence
 from iort_planner.imaging.volume import Volume
 from iort_planner.units import FloatArray
@@ -18,8 +19,6 @@ from iort_planner.units import FloatArray
 # All limits are our own, set on the real CTs and phantoms of the tests so that every error over 1.5 mm there is low.
 _LEVEL_MM = 12.0  # planes this near to the source's level count as its level
 _NEAREST_LEVEL_MM = 5.0  # and these as the nearest wall's
-NEAR_MM = 1.0  # wall points at most this much farther than the nearest one compete with it
-_LEAST_SEEN_NEAREST = 0.5
 _LEAST_SEEN_LEVEL = 0.65
 _LEAST_SEEN = 0.55
 _WEAK_SCORE = 0.55  # mean score of the path; real canals without streaks 0.6 to 0.9
@@ -28,7 +27,6 @@ AREA_MM2 = (80.0, 620.0)  # narrow thoracic canals about 130, wide lumbar ones a
 AREA_CHANGE = 1.6  # of neighbouring 10 mm
 _MOST_TILT_DEG = 50.0
 _MOST_NOISE_HU = 60.0  # inside the canal; 10 to 40 in clean scans
-_MOST_HIDDEN = 0.5
 COARSE_SPACING_MM = 2.5
 FAR_MM = 35.0
 NOT_HU = "the image's values are not HU"
@@ -36,8 +34,8 @@ _END_MARGIN_MM = 3.0  # at least this much of the canal beyond the source's leve
 # Half-maximum edge of a thin, blurred cortex against its inner face, k=1
 _EDGE_UNCERTAINTY_MM = 0.3
 _SPACING_PART = 0.25  # of the voxel spacing across the wall: localisation of an edge sampled once a voxel
-_GAP_PART = 0.25  # how much an interpolated wall strays, of the distance to the nearest seen wall
-_GAP_LEAST_MM = 0.8
+_AROUND_MM = 4.0  # edges this near to the nearest point tell how well they fit
+_MOST_UNCERTAINTY_MM = 0.9  # k=1 of an interpolated wall: twice that stays below 2 mm
 # Beyond these it is no canal at all, and there is no answer
 _NO_CANAL_SEEN = 0.4
 _NO_CANAL_AREA_MM2 = (70.0, 800.0)
@@ -46,34 +44,32 @@ _NO_CANAL_CHANGE = 2.4
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trust:
-    """Verdict on a canal wall."""
+    """Verdict on a canal wall; ``nearest_gap_mm`` as in `SpinalCanal`."""
 
     confidence: Confidence
     uncertainty_mm: float
     reasons: tuple[str, ...]
+    nearest_gap_mm: float | None = None
 
 
 def judge(volume: Volume, path: CanalPath, wall: CanalWall, source_lps_mm: FloatArray) -> Trust:
     """Uncertainty (k=1) of the wall nearest to the source, and whether something speaks against the result."""
-    points = wall.points_lps_mm()
-    distance = np.linalg.norm(points - source_lps_mm, axis=-1)
-    plane, angle = (int(n) for n in np.unravel_index(int(distance.argmin()), distance.shape))
-    nearest = points[plane, angle]
-    around = np.linalg.norm(points - nearest, axis=-1) <= 4.0
-    reasons = _reasons_nearest(wall, distance, around, plane)
+    nearest = nearest_wall(wall, source_lps_mm)
+    uncertainty = _uncertainty_mm(volume, wall, nearest, source_lps_mm)
+    reasons = _reasons_nearest(wall, nearest, uncertainty)
     reasons += _reasons_shape(wall, source_lps_mm)
-    reasons += _reasons_image(volume, wall, source_lps_mm, float(distance.min()))
+    reasons += _reasons_image(volume, wall, source_lps_mm, nearest.distance_mm)
     if path.bone_above_content_hu < BONE_ABOVE_CONTENT[0]:
         reasons.append(f"the bone is faint (about {path.bone_above_content_hu:.0f} HU over the canal's content)")
     if path.best_score < _WEAK_SCORE:
         reasons.append(f"bone encloses the canal poorly (score {path.best_score:.2f} of 1, limit {_WEAK_SCORE})")
     if path.runner_up_score > path.best_score - _RIVAL_MARGIN:
         reasons.append("something else nearby looks as much like a canal")
-    uncertainty = _uncertainty_mm(volume, wall, around, nearest, source_lps_mm, bool(wall.seen[plane, angle]))
     return Trust(
         confidence=Confidence.LOW if reasons else Confidence.HIGH,
         uncertainty_mm=uncertainty,
         reasons=tuple(reasons),
+        nearest_gap_mm=nearest.gap_mm,
     )
 
 
@@ -91,23 +87,24 @@ def why_no_canal(wall: CanalWall, source_lps_mm: FloatArray) -> str | None:
     return None
 
 
-def _reasons_nearest(wall: CanalWall, distance: FloatArray, around: npt.NDArray[np.bool_], plane: int) -> list[str]:
+def _reasons_nearest(wall: CanalWall, nearest: NearestWall, uncertainty_mm: float) -> list[str]:
     reasons = []
-    rivals = distance <= distance.min() + NEAR_MM
-    seen = float(np.mean(wall.seen[rivals]))
-    if seen < _LEAST_SEEN_NEAREST:
-        reasons.append(f"the wall nearest to the source is interpolated ({seen:.0%} of it seen on bone)")
-    level = _near_plane(wall, plane)
+    if not nearest.on_bone:
+        where = f"the wall nearest to the source is interpolated, {nearest.gap_mm:.1f} mm from the nearest seen bone"
+        if nearest.bone_expected:
+            reasons.append(f"{where}, at the pedicles' level, where a whole vertebra has bone")
+        elif not nearest.enclosed:
+            reasons.append(f"{where}, and bone does not enclose it above and below")
+        if uncertainty_mm > _MOST_UNCERTAINTY_MM:
+            reasons.append(f"{where} (±{uncertainty_mm:.1f} mm, limit {_MOST_UNCERTAINTY_MM} mm)")
+    level = _near_plane(wall, nearest.plane)
     seen = float(np.mean(wall.seen[level]))
     if seen < _LEAST_SEEN_LEVEL:
         reasons.append(f"only {seen:.0%} of the wall at the source's level was seen on bone")
     seen = float(np.mean(wall.seen))
     if seen < _LEAST_SEEN:
         reasons.append(f"only {seen:.0%} of the canal's wall was seen on bone")
-    hidden = float(np.mean(wall.hidden()[around]))
-    if hidden > _MOST_HIDDEN:
-        reasons.append(f"metal or the image's end hides {hidden:.0%} of the wall nearest to the source")
-    noise = float(np.median(wall.edges.noise_hu[_near_plane(wall, plane, _NEAREST_LEVEL_MM)]))
+    noise = float(np.median(wall.edges.noise_hu[_near_plane(wall, nearest.plane, _NEAREST_LEVEL_MM)]))
     if noise > _MOST_NOISE_HU:
         reasons.append(f"noise or streaks of {noise:.0f} HU inside the canal near the source")
     return reasons
@@ -189,24 +186,15 @@ def _is_inside(wall: CanalWall, source_lps_mm: FloatArray) -> bool:
     return bool(np.hypot(x, y) < wall.radius_mm[plane, ray])
 
 
-def _uncertainty_mm(
-    volume: Volume,
-    wall: CanalWall,
-    around: npt.NDArray[np.bool_],
-    nearest_lps_mm: FloatArray,
-    source_lps_mm: FloatArray,
-    nearest_seen: bool,
-) -> float:
+def _uncertainty_mm(volume: Volume, wall: CanalWall, nearest: NearestWall, source_lps_mm: FloatArray) -> float:
     """k=1 of the nearest wall: edge and blur, voxel spacing towards the source, fit residual, interpolation."""
-    towards = nearest_lps_mm - source_lps_mm
+    points = wall.points_lps_mm()
+    point = points[nearest.plane, nearest.angle]
+    towards = point - source_lps_mm
     towards = towards / max(float(np.linalg.norm(towards)), 1e-6)
-    spacing_mm = volume.grid.voxel_extent_mm(towards)
-    parts = [_EDGE_UNCERTAINTY_MM, _SPACING_PART * spacing_mm]
+    parts = [_EDGE_UNCERTAINTY_MM, _SPACING_PART * volume.grid.voxel_extent_mm(towards), nearest.error_mm]
+    around = np.linalg.norm(points - point, axis=-1) <= _AROUND_MM
     used = around & (wall.edges.weight > 0) & (np.abs(wall.edges.radius_mm - wall.radius_mm) < 3.0)
     if np.any(used):
         parts.append(float(np.sqrt(np.mean((wall.edges.radius_mm - wall.radius_mm)[used] ** 2))))
-    if not nearest_seen:
-        seen = wall.points_lps_mm()[wall.seen]
-        gap_mm = float(np.min(np.linalg.norm(seen - nearest_lps_mm, axis=1))) if seen.size else 10.0
-        parts.append(max(_GAP_LEAST_MM, _GAP_PART * gap_mm))
     return float(np.sqrt(np.sum(np.square(parts))))

@@ -9,14 +9,22 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.interpolate import make_smoothing_spline
 
-from iort_planner.geometry._polar_fit import PolarSmoother, robust_fit
+from iort_planner.geometry._polar_fit import PolarSmoother, robust_fit, trusted
+from iort_planner.geometry.canal_follow import follow
 from iort_planner.geometry.canal_intensity import IntensityScale
-from iort_planner.geometry.canal_rays import ANGLES, NOISY_HU, Frame, RayEdges, cast_rays
+from iort_planner.geometry.canal_rays import (
+    ANGLES,
+    NOISY_HU,
+    PLANE_STEP_MM,
+    Frame,
+    RayEdges,
+    cast_rays,
+    cross_section_mm2,
+)
 from iort_planner.geometry.canal_search import CanalPath
 from iort_planner.imaging.volume import Volume
 from iort_planner.units import FloatArray
 
-PLANE_STEP_MM = 1.25  # about a voxel; the wall between planes is straight
 # Smoothing spline's penalty, mm^3: with points every 1.25 to 2.5 mm it keeps bends longer than about 50 mm (kyphosis)
 # and drops the sideways steps between levels, so that the planes don't tilt with each lamina.
 _LINE_STIFFNESS = 3000.0
@@ -32,6 +40,9 @@ _HIDING_MM = 2.0  # metal this near behind the wall hides its peak
 _EXTENSION_MM = 5.0  # the path ends up to two candidates short of the image's end
 _INSIDE_PART = 0.7  # planes at the image's border with less of their wall in the image are dropped
 _LEAST_PLANES = 8
+NEAR_PART_MM = 36.0  # along the canal from the source's level: what the confidence is judged by
+# Beyond that the tube ends where its wall is lost: seen on bone less than this, or another cross section 10 mm on
+_WINDOW, _LEAST_SEEN_FAR, _MOST_CHANGE_FAR = 8, 0.3, 1.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,17 +69,41 @@ class CanalWall:
         """Wall points, shape (P, A, 3), mm."""
         return self.frame.points_lps_mm(self.radius_mm)
 
+    def level_of(self, point_lps_mm: FloatArray) -> int:
+        """The plane whose middle is nearest to a point."""
+        return int(np.argmin(np.linalg.norm(self.frame.centre_lps_mm - point_lps_mm, axis=1)))
+
+    def near(self, point_lps_mm: FloatArray) -> CanalWall:
+        """The part within `NEAR_PART_MM` of a point's level."""
+        level, reach = self.level_of(point_lps_mm), round(NEAR_PART_MM / PLANE_STEP_MM)
+        return self.part(slice(max(level - reach, 0), level + reach + 1))
+
     def hidden(self) -> npt.NDArray[np.bool_]:
         """Where metal or the image's end hides the wall, shape (P, A)."""
         result: npt.NDArray[np.bool_] = ~self.seen & (self.edges.blocked_mm < self.radius_mm + _HIDING_MM)
         return result
 
+    def refit(self, without: npt.NDArray[np.bool_]) -> FloatArray:
+        """The wall's radii as the last step of the fit gives them without the edges in a mask, shape (P, A), mm."""
+        bend, stretch, scale_mm = _FINE_STEPS[-1]
+        edges = self.edges
+        weight = trusted(edges.radius_mm, edges.weight, self.radius_mm, scale_mm, _outside_factor(edges))
+        weight = np.where(without, 0.0, weight)
+        return PolarSmoother(*self.radius_mm.shape).fit(edges.radius_mm, weight, bend, stretch)
+
+    def part(self, span: slice) -> CanalWall:
+        """Some of the planes."""
+        return replace(
+            self,
+            frame=self.frame.part(span),
+            radius_mm=self.radius_mm[span],
+            seen=self.seen[span],
+            edges=self.edges.part(span),
+        )
+
     def area_mm2(self) -> FloatArray:
         """Area of each cross section, shape (P,), mm2."""
-        area: FloatArray = (
-            0.5 * np.sin(2 * np.pi / ANGLES) * np.sum(self.radius_mm * np.roll(self.radius_mm, 1, axis=1), axis=1)
-        )
-        return area
+        return cross_section_mm2(self.radius_mm)
 
 
 def find_wall(
@@ -103,9 +138,11 @@ def find_wall(
         if step is None:
             return None
         frame, edges, stiff = step
-        points = _middles(frame, stiff)
+        points = frame.middles_lps_mm(stiff)
         weight = 0.1 + np.mean(_near(edges, stiff, 2.0), axis=1)
-    step = look(points, weight)
+    before, after = follow(volume, scale, stiff, points, source_lps_mm, axis_lps, path.bone_above_content_hu)
+    weight = np.concatenate([np.full(len(before), 0.6), weight, np.full(len(after), 0.6)])
+    step = look(np.concatenate([before, points, after]), weight)
     if step is None:
         return None
     frame, edges, stiff = step
@@ -115,10 +152,11 @@ def find_wall(
         edges.weight,
         start_mm=stiff,
         steps=_FINE_STEPS,
-        outside_factor=np.where(edges.noise_hu > NOISY_HU, 1.0, _OUTSIDE_FACTOR)[:, None],
+        outside_factor=_outside_factor(edges),
     )
     found = CanalWall(frame=frame, radius_mm=wall, seen=_near(edges, wall, ON_BONE_RESIDUAL_MM), edges=edges)
-    return _inside_image(found, volume)
+    whole = _inside_image(found, volume)
+    return None if whole is None else _without_lost_ends(whole, source_lps_mm)
 
 
 def centre_line(points_lps_mm: FloatArray, weight: FloatArray) -> Frame | None:
@@ -143,10 +181,12 @@ def centre_line(points_lps_mm: FloatArray, weight: FloatArray) -> Frame | None:
     centre = np.stack([np.interp(at, length, dense[:, n]) for n in range(3)], axis=-1)
     tangent = np.gradient(centre, axis=0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
-    left = np.array([1.0, 0.0, 0.0])
-    across = left - (tangent @ left)[:, None] * tangent
-    across /= np.linalg.norm(across, axis=1, keepdims=True)
-    return Frame(centre_lps_mm=centre, across=across, up=np.cross(tangent, across))
+    return Frame.across_line(centre, tangent)
+
+
+def _outside_factor(edges: RayEdges) -> FloatArray:
+    factor: FloatArray = np.where(edges.noise_hu > NOISY_HU, 1.0, _OUTSIDE_FACTOR)[:, None]
+    return factor
 
 
 def _enough(edges: RayEdges) -> bool:
@@ -171,28 +211,24 @@ def _coarse(edges: RayEdges) -> FloatArray:
     return robust_fit(smoother, edges.radius_mm, edges.weight, start_mm=start, steps=_COARSE_STEPS)
 
 
-def _middles(frame: Frame, wall: FloatArray) -> FloatArray:
-    """Centroids of the wall's cross sections, (P, 3) mm."""
-    angle = 2 * np.pi * np.arange(ANGLES) / ANGLES
-    # centroid of a star-shaped section: integral of r^3 / 3 over integral of r^2 / 2
-    area = 0.5 * np.sum(wall**2, axis=1)
-    x = np.sum(wall**3 * np.cos(angle), axis=1) / 3.0 / area
-    y = np.sum(wall**3 * np.sin(angle), axis=1) / 3.0 / area
-    result: FloatArray = frame.centre_lps_mm + x[:, None] * frame.across + y[:, None] * frame.up
-    return result
-
-
 def _inside_image(wall: CanalWall, volume: Volume) -> CanalWall | None:
     """Without the planes at both ends whose wall lies largely outside the image."""
     part = volume.grid.contains(wall.points_lps_mm()).mean(axis=1)
     kept = np.flatnonzero(part >= _INSIDE_PART)
     if kept.size == 0 or kept[-1] - kept[0] + 1 < _LEAST_PLANES:
         return None
-    span = slice(int(kept[0]), int(kept[-1]) + 1)
-    return replace(
-        wall,
-        frame=wall.frame.part(span),
-        radius_mm=wall.radius_mm[span],
-        seen=wall.seen[span],
-        edges=wall.edges.part(span),
-    )
+    return wall.part(slice(int(kept[0]), int(kept[-1]) + 1))
+
+
+def _without_lost_ends(wall: CanalWall, source_lps_mm: FloatArray) -> CanalWall:
+    """Without what lies beyond a place, far from the source, where bone no longer holds the wall."""
+    planes = wall.radius_mm.shape[0]
+    level = wall.level_of(source_lps_mm)
+    seen = ndimage.uniform_filter1d(np.mean(wall.seen, axis=1), _WINDOW, mode="nearest")
+    area = np.log(ndimage.gaussian_filter1d(wall.area_mm2(), 2.0, mode="nearest"))
+    number = np.arange(planes)
+    inner = np.clip(number - np.sign(number - level) * _WINDOW, 0, planes - 1)
+    lost = (seen < _LEAST_SEEN_FAR) | (np.abs(area - area[inner]) > np.log(_MOST_CHANGE_FAR))
+    lost &= np.abs(number - level) * PLANE_STEP_MM > NEAR_PART_MM
+    below, above = np.flatnonzero(lost & (number < level)), np.flatnonzero(lost & (number > level))
+    return wall.part(slice(int(below[-1]) + 1 if below.size else 0, int(above[0]) if above.size else planes))

@@ -1,0 +1,140 @@
+"""What is known of the wall nearest to the source where no bone was seen there: how far bone is, what a fit over it is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from iort_planner.geometry.canal_rays import ANGLES, PLANE_STEP_MM
+from iort_planner.geometry.canal_wall import CanalWall
+from iort_planner.units import FloatArray
+
+NEAR_MM = 1.0  # wall points at most this much farther than the nearest one compete with it
+_PATCH_MM = 12.0  # unseen wall within this of the nearest point is hidden elsewhere too
+_PLANE_SHIFTS = (8, -8, 12, -12, 16, -16, 20, -20, 24, -24, 28, -28)  # of 1.25 mm: within a level, and to the next
+_ANGLE_SHIFTS = (0, 4, -4, 9, -9)  # of 5 degrees
+_MOST_TRIALS, _LEAST_TRIALS = 12, 4
+_LEAST_PATCH_SEEN = 0.7  # of the nearest wall's shifted place: there the truth must be known
+# With too few places to try, an interpolated wall is taken to stray this much of its distance to bone, at least.
+_GAP_PART, _GAP_LEAST_MM = 0.25, 0.8
+_BOUND_MM, _BOUND_ANGLES = 14.0, 4  # bone on both sides along the canal within this (a disc's or foramen's height)
+_FRONT_ANGLES, _SIDE_ANGLES = 10, (12, 24)  # front: 50 degrees round the source's direction; sides: 60 to 120 degrees
+_SIDE_PLANES, _SIDE_SEEN = 2, 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearestWall:
+    """The wall nearest to the source.
+
+    Parameters
+    ----------
+    plane, angle : int
+        Of the nearest wall point.
+    distance_mm : float
+        From the source.
+    seen : float
+        Part of the wall at that distance that was seen on bone.
+    gap_mm : float
+        From the nearest point to the nearest wall seen on bone; 0 if it was seen itself.
+    error_mm : float
+        Root mean square error of walls interpolated over the same gap where bone was seen; 0 without a gap.
+    enclosed : bool
+        Bone was seen on both sides along the canal, within the height of a disc or foramen.
+    bone_expected : bool
+        The gap is in front, at the pedicles' level: a natural wall has bone there (lytic lesion, soft mass).
+    """
+
+    plane: int
+    angle: int
+    distance_mm: float
+    seen: float
+    gap_mm: float
+    error_mm: float
+    enclosed: bool
+    bone_expected: bool
+
+    @property
+    def on_bone(self) -> bool:
+        """Whether at least half of it was seen on bone."""
+        return self.seen >= 0.5
+
+
+def nearest_wall(wall: CanalWall, source_lps_mm: FloatArray) -> NearestWall:
+    """Where the wall is nearest to the source, and what it rests on."""
+    points = wall.points_lps_mm()
+    distance = np.linalg.norm(points - source_lps_mm, axis=-1)
+    plane, angle = (int(n) for n in np.unravel_index(int(distance.argmin()), distance.shape))
+    rivals = distance <= distance.min() + NEAR_MM
+    seen = float(np.mean(wall.seen[rivals]))
+    away = np.linalg.norm(points - points[plane, angle], axis=-1)
+    gap_mm = float(np.min(away[wall.seen])) if np.any(wall.seen) else float("inf")
+    error_mm = 0.0
+    if seen < 0.5:
+        errors = _errors_over_gap(wall, rivals & ~wall.seen, ~wall.seen & (away <= _PATCH_MM))
+        error_mm = float(np.sqrt(np.mean(np.square(errors)))) if errors else 0.0
+        if len(errors) < _LEAST_TRIALS:
+            error_mm = max(error_mm, _GAP_LEAST_MM, _GAP_PART * min(gap_mm, 40.0))
+    return NearestWall(
+        plane=plane,
+        angle=angle,
+        distance_mm=float(distance.min()),
+        seen=seen,
+        gap_mm=gap_mm if seen < 0.5 else 0.0,
+        error_mm=error_mm,
+        enclosed=_enclosed(wall, plane, angle),
+        bone_expected=seen < 0.5 and _bone_expected(wall, plane, angle, source_lps_mm),
+    )
+
+
+def _errors_over_gap(wall: CanalWall, nearest: npt.NDArray[np.bool_], patch: npt.NDArray[np.bool_]) -> list[float]:
+    """Mean error at the nearest wall's place of fits with the same patch hidden elsewhere, where bone was seen; mm."""
+    errors: list[float] = []
+    for turn in _ANGLE_SHIFTS:
+        for step in _PLANE_SHIFTS:
+            here, hidden = _shifted(nearest, step, turn), _shifted(patch, step, turn)
+            if np.count_nonzero(here) < np.count_nonzero(nearest):
+                continue  # beyond an end
+            known = here & wall.seen
+            if np.count_nonzero(known) < _LEAST_PATCH_SEEN * np.count_nonzero(here):
+                continue
+            fitted = wall.refit(hidden)
+            errors.append(float(np.mean((fitted - wall.edges.radius_mm)[known])))
+            if len(errors) == _MOST_TRIALS:
+                return errors
+    return errors
+
+
+def _shifted(mask: npt.NDArray[np.bool_], planes: int, angles: int) -> npt.NDArray[np.bool_]:
+    """A mask moved along the canal (lost beyond its ends) and round it."""
+    result = np.zeros_like(mask)
+    turned = np.roll(mask, angles, axis=1)
+    if planes >= 0:
+        result[planes:] = turned[: mask.shape[0] - planes]
+    else:
+        result[:planes] = turned[-planes:]
+    return result
+
+
+def _enclosed(wall: CanalWall, plane: int, angle: int) -> bool:
+    """Whether bone was seen up and down the canal from a place, within `_BOUND_MM`."""
+    around = np.arange(angle - _BOUND_ANGLES, angle + _BOUND_ANGLES + 1) % ANGLES
+    rows = np.mean(wall.seen[:, around], axis=1) >= 0.5
+    reach = int(_BOUND_MM / PLANE_STEP_MM)
+    below, above = rows[max(plane - reach, 0) : plane + 1], rows[plane : plane + reach + 1]
+    return bool(np.any(below) and np.any(above))
+
+
+def _bone_expected(wall: CanalWall, plane: int, angle: int, source_lps_mm: FloatArray) -> bool:
+    """Whether the place lies in front while bone was seen on both sides of it: a body's back wall, not a disc."""
+    frame = wall.frame
+    offset = source_lps_mm - frame.centre_lps_mm[plane]
+    front = np.arctan2(offset @ frame.up[plane], offset @ frame.across[plane]) / (2 * np.pi) * ANGLES
+    from_front = (np.arange(ANGLES) - front + ANGLES / 2) % ANGLES - ANGLES / 2
+    if abs(from_front[angle]) > _FRONT_ANGLES:
+        return False
+    rows = wall.seen[max(plane - _SIDE_PLANES, 0) : plane + _SIDE_PLANES + 1]
+    low, high = _SIDE_ANGLES
+    sides = [(from_front >= low) & (from_front <= high), (-from_front >= low) & (-from_front <= high)]
+    return all(float(np.mean(rows[:, side])) >= _SIDE_SEEN for side in sides)
