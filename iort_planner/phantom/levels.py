@@ -2,7 +2,7 @@
 
 Body, pedicles and canal are means of Panjabi et al. 1991 (thoracic, Spine 16:888) and 1992 (lumbar, Spine 17:299): width
 and depth of the endplates (mean of the upper and the lower one), posterior height, canal at the pedicles. They are
-rounded to half a millimetre and were noted down from secondary sources, not proof-read against the papers: right for drawing
+rounded to half a millimetre and were written down from memory, not compared with the papers: right for drawing
 a vertebra of that level, no reference for anatomy. Where the table below marks a column so, the numbers are between
 published ones or our own choice.
 """
