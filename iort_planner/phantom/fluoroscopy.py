@@ -18,6 +18,7 @@ from scipy import ndimage
 from iort_planner.errors import PhantomError
 from iort_planner.imaging.volume import Volume
 from iort_planner.phantom.scan import grid_of, ideal_image, pose_of, uid_of
+from iort_planner.phantom.streaks import BeamSet
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -53,6 +54,7 @@ class CArm:
         Raised by scatter; part by which the middle lies lower than the rim; largest slope from side to side.
     cut_grey : int
         Where metal is cut flat.
+    beams : BeamSet
     """
 
     spacing_mm: float
@@ -65,6 +67,7 @@ class CArm:
     cupping: float
     shading_grey: tuple[float, float]
     cut_grey: int
+    beams: BeamSet
 
 
 def draw_c_arm(seed: int) -> CArm:
@@ -82,6 +85,7 @@ def draw_c_arm(seed: int) -> CArm:
         scatter_grey=float(rng.uniform(15.0, 40.0)),
         cupping=float(rng.uniform(0.0, 0.08)),
         shading_grey=(right, back),
+        beams=BeamSet(views=128, shake_mm=float(rng.uniform(0.1, 0.2))),
         cut_grey=int(rng.integers(1300, 1700)) if rng.random() < 0.5 else _HIGHEST_GREY,
     )
 
@@ -124,7 +128,7 @@ def fluoroscopy(spec: PhantomSpec, seed: int, c_arm: CArm | None = None) -> Volu
     if not in_field(grid, pose.tip_lps_mm):
         raise PhantomError(f"phantom {spec.name!r}: the needle's tip lies outside the C-arm's field of view")
     others = tuple(pose_of(own, needle) for needle in own.extra_needles)
-    hu, _ = ideal_image(own, grid, (pose, *others), seed)
+    hu, _ = ideal_image(own, grid, (pose, *others), seed, c_arm.beams)
     grey = _grey(hu, grid, c_arm)
     grey += _noise(grid, c_arm, np.random.default_rng([seed, 4]))
     values = np.clip(np.rint(grey), 1, min(c_arm.cut_grey, _HIGHEST_GREY)).astype(np.int16)

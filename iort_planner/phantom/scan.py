@@ -19,7 +19,7 @@ from iort_planner.phantom.hardware import coverage as implant_coverage
 from iort_planner.phantom.hardware import implants_of
 from iort_planner.phantom.needle_model import NeedlePose
 from iort_planner.phantom.needle_model import coverage as needle_coverage
-from iort_planner.phantom.streaks import streaks_hu
+from iort_planner.phantom.streaks import CT_BEAMS, BeamSet, streaks_hu
 from iort_planner.phantom.tissues import Label, TissuePainter
 from iort_planner.phantom.truth import PhantomTruth, make_truth
 
@@ -163,7 +163,7 @@ def build(spec: PhantomSpec, seed: int = 0) -> Phantom:
 
 
 def ideal_image(
-    spec: PhantomSpec, grid: ImageGrid, poses: Sequence[NeedlePose], seed: int
+    spec: PhantomSpec, grid: ImageGrid, poses: Sequence[NeedlePose], seed: int, beams: BeamSet = CT_BEAMS
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     """HU with partial volume and streaks, before blur and noise, and labels; both [k, j, i].
 
@@ -180,7 +180,7 @@ def ideal_image(
     for box, plastic, steel in needles:
         metal.add(box, plastic, 0.0)
         metal.add(box, steel, 1.0)
-    streaks = _streaks(spec, grid, hu, metal, seed)
+    streaks = _streaks(spec, grid, hu, metal, seed, beams)
     for box, filled, value in painted:
         hu[box] += filled * (np.float32(value) - hu[box])
         labels[box][filled > 0.5] = Label.IMPLANT
@@ -234,7 +234,7 @@ def tissue_image(spec: PhantomSpec, grid: ImageGrid) -> tuple[npt.NDArray[np.flo
 
 
 def _streaks(
-    spec: PhantomSpec, grid: ImageGrid, tissue: npt.NDArray[np.float32], metal: _Metal, seed: int
+    spec: PhantomSpec, grid: ImageGrid, tissue: npt.NDArray[np.float32], metal: _Metal, seed: int, beams: BeamSet
 ) -> tuple[slice, npt.NDArray[np.float32]] | None:
     """Streaks on the slices that hold metal, scaled as the specification says."""
     held = np.flatnonzero(metal.steel.any(axis=(1, 2)))
@@ -242,7 +242,7 @@ def _streaks(
         return None
     slices = slice(int(held[0]), int(held[-1]) + 1)
     pixel = (float(grid.spacing_mm[0]), float(grid.spacing_mm[1]))
-    values = streaks_hu(tissue[slices], metal.steel[slices], pixel, np.random.default_rng([seed, 2]))
+    values = streaks_hu(tissue[slices], metal.steel[slices], pixel, np.random.default_rng([seed, 2]), beams)
     values *= np.float32(spec.scanner.streak_amplitude)
     return slices, values
 

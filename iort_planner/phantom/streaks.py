@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from iort_planner.phantom.shapes import Array
     from iort_planner.units import FloatArray
 
-_ANGLES = 240  # over 180 degrees
 _COARSE = 2  # back-projection on every second pixel, then linear: streaks are smooth beside pixels
 # Three energies for a filtered 120 kV beam: 60, 80, 100 keV with weights of our own choice (mean 78 keV).
 _WEIGHTS = np.array([0.35, 0.40, 0.25])
@@ -34,11 +33,37 @@ _TISSUE_STEP = 3  # tissue is projected on every third pixel: it only offsets th
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BeamSet:
+    """How a scanner looks at a slice.
+
+    Parameters
+    ----------
+    views : int
+        Projections over 180 degrees.
+    shake_mm : float
+        Standard deviation of unknown shifts of the detector from view to view, as on a C-arm: lines across the image.
+    """
+
+    views: int
+    shake_mm: float = 0.0
+
+
+CT_BEAMS = BeamSet(views=240)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Beams:
     """Parallel beams through an image of ``shape`` (rows, columns) with pixel sizes (x, y)."""
 
     shape: tuple[int, int]
     size_mm: tuple[float, float]
+    views: int
+
+    @property
+    def angles(self) -> FloatArray:
+        """Directions of the views, radians."""
+        result: FloatArray = np.linspace(0.0, np.pi, self.views, endpoint=False, dtype=np.float64)
+        return result
 
     @property
     def bin_mm(self) -> float:
@@ -59,9 +84,9 @@ class _Beams:
 
     def project(self, slice_: Array, row: Array, column: Array, area_mm2: Array, slices: int) -> FloatArray:
         """Line integrals, mm, shape (angles, slices, bins), of pixels with a filled area each."""
-        result = np.empty((_ANGLES, slices, self.count))
+        result = np.empty((self.views, slices, self.count))
         length = area_mm2 / self.bin_mm
-        for n, angle in enumerate(_angles()):
+        for n, angle in enumerate(self.angles):
             lower, weight = self.bins(angle, row, column)
             flat = slice_ * self.count + lower
             total = np.bincount(flat, length * (1.0 - weight), slices * self.count)
@@ -70,16 +95,12 @@ class _Beams:
         return result
 
 
-def _angles() -> FloatArray:
-    result: FloatArray = np.linspace(0.0, np.pi, _ANGLES, endpoint=False, dtype=np.float64)
-    return result
-
-
 def streaks_hu(
     tissue_hu: npt.NDArray[np.float32],
     steel: npt.NDArray[np.float32],
     pixel_mm: tuple[float, float],
     generator: np.random.Generator,
+    beam_set: BeamSet = CT_BEAMS,
 ) -> npt.NDArray[np.float32]:
     """Streaks of the metal in a stack of slices.
 
@@ -92,7 +113,8 @@ def streaks_hu(
     pixel_mm : tuple of 2 float
         Size along columns (x) and rows (y), mm.
     generator : numpy.random.Generator
-        For the counting noise.
+        For the counting noise and the shifts.
+    beam_set : BeamSet
 
     Returns
     -------
@@ -100,12 +122,15 @@ def streaks_hu(
         HU to add; zero-mean in the sense that steel keeps its best-fitting linear attenuation.
     """
     slices, rows, columns = steel.shape
-    beams = _Beams(shape=(rows, columns), size_mm=pixel_mm)
+    beams = _Beams(shape=(rows, columns), size_mm=pixel_mm, views=beam_set.views)
     index = np.nonzero(steel > 0.0)
     area = pixel_mm[0] * pixel_mm[1]
     metal_mm = beams.project(index[0], index[1], index[2], steel[index] * area, slices)
     tissue_mm = _tissue_lengths_mm(beams, tissue_hu, area)
-    error_mm = _measured_error_mm(metal_mm, tissue_mm, generator)
+    error_mm, water_per_steel = _measured_error_mm(metal_mm, tissue_mm, generator)
+    if beam_set.shake_mm > 0.0:
+        shift = generator.normal(0.0, beam_set.shake_mm, (beam_set.views, 1, 1))
+        error_mm += water_per_steel * shift * np.gradient(metal_mm, beams.bin_mm, axis=2)
     return _back_project(beams, error_mm)
 
 
@@ -129,8 +154,13 @@ def _signal(tissue_mm: FloatArray, metal_mm: FloatArray) -> FloatArray:
     return result
 
 
-def _measured_error_mm(metal_mm: FloatArray, tissue_mm: FloatArray, generator: np.random.Generator) -> FloatArray:
-    """Water-equivalent length as the scanner has it, minus the straight line integral; zero off the metal."""
+def _measured_error_mm(
+    metal_mm: FloatArray, tissue_mm: FloatArray, generator: np.random.Generator
+) -> tuple[FloatArray, float]:
+    """Water-equivalent length as the scanner has it, minus the straight line integral; zero off the metal.
+
+    And how many millimetres of water one of steel looks like.
+    """
     signal = _signal(tissue_mm, metal_mm)
     counts = _PHOTONS * signal
     noisy = np.maximum(counts + np.sqrt(counts) * generator.standard_normal(counts.shape), 1.0) / _PHOTONS
@@ -144,7 +174,7 @@ def _measured_error_mm(metal_mm: FloatArray, tissue_mm: FloatArray, generator: n
     slope = float(np.mean(excess[seen] / metal_mm[seen])) if seen.any() else 0.0
     # fades in over the first half millimetre of steel, so that the trace has no hard edge
     result: FloatArray = (excess - slope * metal_mm) * np.clip(metal_mm / 0.5, 0.0, 1.0)
-    return result
+    return result, slope
 
 
 def _back_project(beams: _Beams, error_mm: FloatArray) -> npt.NDArray[np.float32]:
@@ -157,13 +187,13 @@ def _back_project(beams: _Beams, error_mm: FloatArray) -> npt.NDArray[np.float32
     rows, columns = (np.arange(0, n + _COARSE, _COARSE) for n in beams.shape)
     row, column = np.meshgrid(rows, columns, indexing="ij")
     total = np.zeros((row.size, lines.shape[2]), np.float32)
-    for n, angle in enumerate(_angles()):
+    for n, angle in enumerate(beams.angles):
         lower, weight = beams.bins(angle, row.ravel(), column.ravel())
         lower = np.clip(lower, 0, beams.count - 2)
         start = lines[n][lower]
         total += start
         total += (lines[n][lower + 1] - start) * weight[:, None]
-    coarse = (total * np.float32(1000.0 * np.pi / _ANGLES)).T.reshape(-1, rows.size, columns.size)
+    coarse = (total * np.float32(1000.0 * np.pi / beams.views)).T.reshape(-1, rows.size, columns.size)
     result: npt.NDArray[np.float32] = (
         _linear(beams.shape[0], rows.size) @ coarse @ _linear(beams.shape[1], columns.size).T
     )
