@@ -187,6 +187,7 @@ def make_example_plan(volume: Volume | None = None, **changes: Any) -> plans.Pla
             points_lps_mm=(),
             segments=_segments(tip, nearest),
             wall_nearest="bone",
+            wall_nearest_gap_mm=0.0,
             corrections=(),
             uncorrected_distance_from_source_mm=None,
         ),

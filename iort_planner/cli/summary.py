@@ -79,7 +79,7 @@ def summary(plan: Plan) -> str:
         (
             "canal wall",
             f"±{canal.uncertainty_mm:.1f} mm (k=1), {canal.method}, confidence {canal.confidence}; nearest to the source: "
-            f"{canal.wall_nearest}",
+            f"{canal.wall_nearest_text}",
         ),
         (
             "applicator",
@@ -117,8 +117,9 @@ def _given_by_hand(plan: Plan) -> Iterator[tuple[str, str]]:
         yield (
             "cord or sac",
             f"{cord.distance_from_source_mm:.1f} mm from the source centre, {cord.distance_from_tip_mm:.1f} mm from the tip; "
-            f"{dose}; {cord.structure} of {cord.file}",
+            f"{dose}",
         )
+        yield "", f"structure {cord.structure} of {cord.file}; no limit refers to it"
 
 
 def _lps(point: Vector) -> str:

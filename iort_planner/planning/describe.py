@@ -90,17 +90,20 @@ def plan_canal(
             shaft=_segment(distances.shaft),
         ),
         wall_nearest=_wall_at(canal, distances.nearest_point_lps_mm),
+        wall_nearest_gap_mm=None if canal.nearest_gap_mm is None else float(canal.nearest_gap_mm),
         corrections=tuple(p.PlanCorrection(point_lps_mm=vector(at), moved_mm=float(mm)) for at, mm in moved),
         uncorrected_distance_from_source_mm=None if correction is None else correction.distance_before_mm,
     )
 
 
 def _wall_at(canal: SpinalCanal, point_lps_mm: FloatArray) -> str:
-    """What the wall stands on at one of its points."""
+    """What the wall rests on at its point nearest to the source."""
     if canal.method != "auto":
         return "drawn" if canal.method == "file" else "by hand"
-    nearest = int(np.argmin(np.linalg.norm(canal.vertices_lps_mm - point_lps_mm, axis=1)))
-    return "bone" if canal.on_bone[nearest] else "interpolated"
+    on_bone = canal.nearest_on_bone
+    if on_bone is None:
+        on_bone = bool(canal.on_bone[np.argmin(np.linalg.norm(canal.vertices_lps_mm - point_lps_mm, axis=1))])
+    return "bone" if on_bone else "interpolated"
 
 
 def plan_source(table: DepthDoseTable, applicator: Applicator) -> p.PlanSource:

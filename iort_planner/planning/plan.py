@@ -106,7 +106,8 @@ class PlanCorrection:
 class PlanCanal:
     """How far the canal is; `iort_planner.geometry.distance.CanalDistances` explains the distances.
 
-    ``wall_nearest``: what the wall nearest to the source stands on: ``bone``, ``interpolated``, ``drawn``, ``by hand``.
+    ``wall_nearest``: what the wall nearest to the source rests on: ``bone``, ``interpolated``, ``drawn``, ``by hand``;
+    ``wall_nearest_gap_mm``: from there to the nearest wall seen on bone, null where nothing tells.
     """
 
     method: str
@@ -126,8 +127,15 @@ class PlanCanal:
     points_lps_mm: tuple[Vector, ...]
     segments: PlanSegments
     wall_nearest: str
+    wall_nearest_gap_mm: float | None
     corrections: tuple[PlanCorrection, ...]
     uncorrected_distance_from_source_mm: float | None
+
+    @property
+    def wall_nearest_text(self) -> str:
+        """What the wall nearest to the source rests on, for people."""
+        gap = self.wall_nearest_gap_mm
+        return self.wall_nearest + (f", {gap:.1f} mm to the nearest seen bone" if gap else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,8 @@ def _first_page(plan: Plan, slices_png: bytes, scene_png: bytes | None, width: f
         _banner(plan, width),
         Spacer(1, 5),
         _tiles(plan, width),
+        Spacer(1, 3),
+        _lines(tables.named(plan), width),
         Spacer(1, 5),
         _findings(plan, width),
         Spacer(1, 5),
@@ -196,6 +198,11 @@ def _tiles(plan: Plan, width: float) -> Any:
             ("BOTTOMPADDING", (0, 0), (-1, -1), 4),
         ],
     )
+
+
+def _lines(rows: tables.Rows, width: float) -> Any:
+    """Names and values, one line each."""
+    return _table([[_text(name, 8, bold=True), _text(value, 8)] for name, value in rows], [110.0, width - 110.0], [])
 
 
 def _findings(plan: Plan, width: float) -> Any:
@@ -269,7 +276,7 @@ def _side_table(plan: Plan, width: float) -> Any:
         rows.append(["", _text(f"{radius}: {level.label}{role}", 8, bold="prescription" in level.role)])
         style.append(("BACKGROUND", (0, number), (0, number), HexColor(level.colour)))
     for name, value in tables.bands(plan):
-        rows.append(["", [_text(name, 7.5, bold=True), _text(value, 8)]])
+        rows.append(["", _text(f"{name}: {value}", 7.5)])
     return _table(rows, [10.0, width - 10.0], style)
 
 

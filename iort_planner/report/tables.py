@@ -31,7 +31,7 @@ def headline(plan: Plan) -> list[tuple[str, str, str]]:
         (
             "Source centre to canal",
             f"{canal.distance_from_source_mm:.1f} mm",
-            f"to the nearest point of the {canal.structure}; ± {canal.uncertainty_mm:.1f} mm (k=1)",
+            f"nearest wall point ({canal.wall_nearest}); ± {canal.uncertainty_mm:.1f} mm (k=1)",
         ),
         ("Tip to canal", f"{canal.distance_from_tip_mm:.1f} mm", "from the outer distal end of the applicator"),
         (
@@ -60,19 +60,29 @@ def bands(plan: Plan) -> Rows:
         ("Canal dose, k=2 band", f"{low} to {high} Gy"),
         ("Dwell time, k=2 band", f"{shortest} to {longest}"),
         ("Radiolucent surface to canal", f"{canal.distance_from_surface_mm:.1f} mm"),
-        ("The limit refers to", plan.prescription.limit_structure),
-        *(
-            []
-            if plan.cord is None
-            else [
-                (
-                    "Cord or sac",
-                    f"{plan.cord.distance_from_source_mm:.1f} mm from the source centre, {cord_dose_text(plan.cord)}",
-                )
-            ]
-        ),
         # a wrong applicator moves the tip and with it everything else
         ("Applicator", f"{plan.source.applicator}, tip to source {plan.source.tip_to_source_mm:.1f} mm"),
+    ]
+
+
+def named(plan: Plan) -> Rows:
+    """What the numbers refer to, and what else was given or seen, one line each, for the first page."""
+    rows: Rows = [("The limit refers to", plan.prescription.limit_structure)]
+    canal, cord = plan.canal, plan.cord
+    if canal.corrections:
+        before = f"{canal.uncorrected_distance_from_source_mm:.1f} mm from the source centre"
+        rows.append(("Canal corrected", f"by hand at {len(canal.corrections)} wall point(s); before that {before}"))
+    if cord is not None:
+        rows.append(
+            (
+                "Cord or sac",
+                f"{cord.distance_from_source_mm:.1f} mm from the source centre, at most {cord_dose_text(cord)} "
+                f"({cord.structure} of {cord.file})",
+            )
+        )
+    return rows + [
+        (f"Needle {other.label}", f"tip at {point_text(other.tip_lps_mm)}: metal in the way, no dwell in it")
+        for other in plan.needles[1:]
     ]
 
 
@@ -163,7 +173,7 @@ def _geometry(plan: Plan) -> Rows:
     canal = plan.canal
     rows += [
         ("canal: how, confidence", f"{canal.method}, {canal.confidence}; {canal.structure}"),
-        ("wall nearest to the source", f"{canal.wall_nearest}, ± {canal.uncertainty_mm:.1f} mm (k=1)"),
+        ("wall nearest to the source", f"{canal.wall_nearest_text}, ± {canal.uncertainty_mm:.1f} mm (k=1)"),
         ("nearest point to the source", point_text(canal.nearest_point_lps_mm)),
         (
             "canal from source centre",
