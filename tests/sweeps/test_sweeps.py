@@ -6,15 +6,18 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from iort_planner.applicator import read_applicator
 from iort_planner.imaging.volume import ImageGrid
-from iort_planner.phantom import build, find_spec, read_spec
-from tests.sweeps import phantom_sweep, real_ct_needles
-from tests.sweeps.phantom_cases import draw_case
+from iort_planner.phantom import build, canal_of, find_spec, grid_of, pose_of, read_spec
+from iort_planner.phantom.scan import spine_frame
+from iort_planner.phantom.truth import make_truth
+from tests.sweeps import bars, phantom_sweep, real_ct_needles
+from tests.sweeps.phantom_cases import LEAST_CLEARANCE_MM, LEAST_GAP_MM, draw_case
 from tests.sweeps.scoring import Outcome, Truth, score, summary
 
 QUICK_SPACING_MM = (1.0, 1.4)
@@ -39,6 +42,93 @@ def test_a_seed_gives_the_same_case_and_another_seed_another() -> None:
 
     assert draw_case(base, 8) == draw_case(base, 8)
     assert draw_case(base, 8).spec.needle != draw_case(base, 9).spec.needle
+
+
+def test_a_case_is_what_it_says() -> None:
+    """Bent as far as told over the part that is seen, clear of the canal and of other metal; and every kind turns up."""
+    base, kinds = phantom_sweep.base_spec(), set[str]()
+    for seed in range(24):
+        case = draw_case(base, seed)
+        kinds |= set(case.groups)
+        truth = make_truth(case.spec, 0, pose_of(case.spec), canal_of(case.spec), grid_of(case.spec))
+        frame = spine_frame(case.spec)
+        line = pose_of(case.spec).points_lps_mm(np.arange(0.0, 94.0, 1.0))
+        assert truth.bending_mm == pytest.approx(case.bending_mm, abs=0.05)
+        assert truth.shaft_clearance_mm >= LEAST_CLEARANCE_MM
+        assert case.over_source == (case.spec.needle.cannula_end_mm < case.spec.applicator.tip_to_source_mm)
+        for screw in case.spec.screws:
+            tip, through = frame.to_lps(screw.tip_mm), frame.to_lps(screw.through_mm)
+            axis = (through - tip) / np.linalg.norm(through - tip)
+            shaft = tip + np.arange(0.0, screw.length_mm, 1.0)[:, None] * axis
+            gap = np.linalg.norm(shaft[:, None] - line, axis=-1).min()
+            assert gap > LEAST_GAP_MM + screw.diameter_mm / 2.0 + 2.2
+    assert kinds == {"overlap", "breach", "bent", "instrumented", "coarse", "plain"}
+
+
+def outcome(**known: Any) -> Outcome:
+    start: dict[str, Any] = {
+        "name": "seed 0",
+        "groups": ("plain",),
+        "case": {},
+        "distance_mm": 10.0,
+        "clearance_mm": 1.0,
+    }
+    right = {"tip_error_mm": 0.1, "axis_error_deg": 0.1, "distance_error_mm": -0.2, "bending_error_mm": 0.1}
+    return Outcome(**(start | right | {"needle_high": True, "canal_high": True} | known))
+
+
+@pytest.mark.parametrize(
+    ("bar", "spoilt"),
+    [
+        ("tip error, median", {"tip_error_mm": 0.4}),
+        ("tip error, 95%", {"tip_error_mm": 0.9}),
+        ("axis error, 95%", {"axis_error_deg": 0.8}),
+        ("canal distance error, 95%", {"distance_error_mm": -1.1}),
+        ("bending error, 95%", {"bending_error_mm": -0.4}),
+        ("silent failures", {"tip_error_mm": 1.6}),
+        ("silent failures", {"distance_error_mm": -2.1}),
+        ("silent failures", {"over_source": True}),
+        ("refused (or crashed)", {"crashed": "ValueError"}),
+        ("refused (or crashed)", {"refused": "no canal found"}),
+        ("low confidence", {"canal_high": False}),
+    ],
+)
+def test_each_bar_fails_by_what_it_stands_for(bar: str, spoilt: dict[str, Any]) -> None:
+    right = bars.table([outcome() for _ in range(20)])
+    wrong = {b.what: b for b in bars.table([outcome(**spoilt) for _ in range(20)])}
+
+    assert all(b.passed for b in right)
+    assert not wrong[bar].passed
+
+
+def test_overlap_and_breach_do_not_count_as_low_confidence_but_everywhere_else() -> None:
+    others = [
+        outcome(groups=("overlap",), canal_high=False, tip_error_mm=5.0),
+        outcome(groups=("breach",), needle_high=False),
+    ]
+    found = {b.what: b for b in bars.table([outcome(), *others])}
+
+    assert found["low confidence"].count == 1
+    assert found["low confidence"].passed
+    assert found["tip error, 95%"].count == 3
+    assert found["silent failures"].value == 1.0  # the tip that the cannula has moved, with high confidence
+    assert not bars.table([])[0].passed
+
+
+def test_a_case_that_crashes_is_an_outcome_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> Outcome:
+        raise ZeroDivisionError("of some kind")
+
+    monkeypatch.setattr(phantom_sweep, "run_case", breaks)
+
+    assert phantom_sweep.attempt(7, False).crashed == "ZeroDivisionError: of some kind"
+    assert "CRASHED" in phantom_sweep.attempt(7, False).line()
+
+
+def test_the_distributions_become_a_picture(tmp_path: Path) -> None:
+    bars.plot([outcome(tip_error_mm=0.01 * n) for n in range(30)], tmp_path / "cdf.png")
+
+    assert (tmp_path / "cdf.png").stat().st_size > 10_000
 
 
 def test_an_answer_that_is_wrong_by_more_than_the_limits_counts_as_silent_failure() -> None:
