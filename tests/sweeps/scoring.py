@@ -322,7 +322,11 @@ def finish(outcomes: list[Outcome], *, as_json: bool, bars: Sequence[Printable] 
     """Print a sweep, with bars if it has some; the exit status is 1 on a silent failure."""
     if as_json:
         cases = [asdict(outcome) for outcome in outcomes]
-        content = {"summary": summary(outcomes), "bars": [asdict(bar) | {"passed": bar.passed} for bar in bars], "cases": cases}
+        content = {
+            "summary": summary(outcomes),
+            "bars": [asdict(bar) | {"passed": bar.passed} for bar in bars],
+            "cases": cases,
+        }
         sys.stdout.write(json.dumps(content, indent=1) + "\n")
     else:
         report(outcomes, sys.stdout.write)
