@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iort_planner.geometry.canal_correct import INFLUENCE_MM
 from iort_planner.planning import plan as p
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def plan_canal(
 ) -> p.PlanCanal:
     """The canal: what it is, how far, and how it was changed by hand."""
     points = canal.vertices_lps_mm if canal.method == "points" else ()
+    wall, gap_mm = _wall_at(canal, distances.nearest_point_lps_mm)
     drawn = f"canal drawn in {file.name} (structure {file.structure})" if file else "canal as given by the user"
     moved = () if correction is None else zip(correction.points_lps_mm, correction.moved_mm, strict=True)
     return p.PlanCanal(
@@ -89,21 +91,21 @@ def plan_canal(
             surface=_segment(distances.surface),
             shaft=_segment(distances.shaft),
         ),
-        wall_nearest=_wall_at(canal, distances.nearest_point_lps_mm),
-        wall_nearest_gap_mm=None if canal.nearest_gap_mm is None else float(canal.nearest_gap_mm),
+        wall_nearest=wall,
+        wall_nearest_gap_mm=gap_mm,
         corrections=tuple(p.PlanCorrection(point_lps_mm=vector(at), moved_mm=float(mm)) for at, mm in moved),
         uncorrected_distance_from_source_mm=None if correction is None else correction.distance_before_mm,
     )
 
 
-def _wall_at(canal: SpinalCanal, point_lps_mm: FloatArray) -> str:
-    """What the wall rests on at its point nearest to the source."""
-    if canal.method != "auto":
-        return "drawn" if canal.method == "file" else "by hand"
-    on_bone = canal.nearest_on_bone
-    if on_bone is None:
-        on_bone = bool(canal.on_bone[np.argmin(np.linalg.norm(canal.vertices_lps_mm - point_lps_mm, axis=1))])
-    return "bone" if on_bone else "interpolated"
+def _wall_at(canal: SpinalCanal, nearest_lps_mm: FloatArray) -> tuple[str, float | None]:
+    """What the wall rests on where it is nearest to the source, and how far from there bone was seen."""
+    moved_mm = np.linalg.norm(canal.corrected_lps_mm - nearest_lps_mm, axis=1)
+    if canal.method == "points" or np.any(moved_mm < INFLUENCE_MM):
+        return "by hand", None
+    if canal.method == "file" or canal.nearest_gap_mm is None:
+        return "drawn", None
+    return ("bone" if canal.nearest_on_bone else "interpolated"), float(canal.nearest_gap_mm)
 
 
 def plan_source(table: DepthDoseTable, applicator: Applicator) -> p.PlanSource:

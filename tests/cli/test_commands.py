@@ -119,6 +119,31 @@ def test_a_cord_is_reported_beside_the_canal_and_limits_nothing(
     assert "cord or sac" in text
 
 
+def test_a_wall_point_beside_a_canal_that_is_said_corrects_it(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    small_phantom: Path,
+    truth: dict[str, Any],
+    by_hand: list[object],
+) -> None:
+    source, wall = truth["needles"][0]["source_lps_mm"], truth["canal"]["nearest_point_lps_mm"]
+    gap = math.dist(source, wall)
+    nearer = [s + (w - s) * (gap - 2.0) / gap for s, w in zip(source, wall, strict=True)]
+    _, plan = plan_json(
+        capsys, small_phantom / "scan", tmp_path / "plan", *by_hand[:-4], "--canal", "auto", "--canal-point", *nearer
+    )
+    canal = plan["canal"]
+
+    assert canal["method"] == "auto"
+    assert canal["distance_from_source_mm"] == pytest.approx(gap - 2.0, abs=0.1)
+    assert canal["uncorrected_distance_from_source_mm"] == pytest.approx(gap, abs=1.0)
+    assert [c["point_lps_mm"] for c in canal["corrections"]] == [pytest.approx(nearer)]
+    assert canal["wall_nearest"] == "by hand"
+    assert "corrected by hand at 1 wall point" in plan["prescription"]["limit_structure"]
+    assert {c["id"]: c["status"] for c in plan["checks"]}["canal-corrected"] == "warn"
+    assert (tmp_path / "plan" / "canal.nii.gz").exists()
+
+
 def test_a_cord_file_with_several_structures_asks_for_its_own_option(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, small_phantom: Path, by_hand: list[object]
 ) -> None:
