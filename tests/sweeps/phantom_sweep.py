@@ -23,9 +23,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from iort_planner.phantom import PhantomSpec, build, find_spec, read_spec
+from iort_planner.phantom import PhantomSpec, build, canal_of, find_spec, pose_of, read_spec
 from iort_planner.phantom import fluoroscopy as c_arm
-from iort_planner.phantom.truth import visible_shaft_mm
+from iort_planner.phantom.truth import make_truth, visible_shaft_mm
 from tests.sweeps import bars
 from tests.sweeps.phantom_cases import Case, draw_case, no_bone_at_the_nearest_wall
 from tests.sweeps.scoring import Outcome, Truth, arguments, finish, score
@@ -46,13 +46,15 @@ def run_case(seed: int, *, fluoroscopy: bool = False, spacing_mm: tuple[float, f
 
 def run(case: Case, *, fluoroscopy: bool = False) -> Outcome:
     """The same for a case at hand."""
-    phantom = build(case.spec, case.seed)
-    volume, true, bending = phantom.volume, phantom.truth, phantom.truth.bending_mm
-    groups = case.groups + (("open wall",) if no_bone_at_the_nearest_wall(phantom) else ())
+    spec, groups = case.spec, case.groups
     if fluoroscopy:
-        volume = c_arm.fluoroscopy(case.spec, case.seed)
-        seen = partial(c_arm.in_field, volume.grid)
-        bending = phantom.pose.sagitta_mm(visible_shaft_mm(phantom.pose, seen))
+        volume, pose = c_arm.fluoroscopy(spec, case.seed), pose_of(spec)
+        true = make_truth(spec, case.seed, pose, canal_of(spec), volume.grid)
+        bending = pose.sagitta_mm(visible_shaft_mm(pose, partial(c_arm.in_field, volume.grid)))
+    else:
+        phantom = build(spec, case.seed)
+        volume, true, bending = phantom.volume, phantom.truth, phantom.truth.bending_mm
+        groups += ("open wall",) if no_bone_at_the_nearest_wall(phantom) else ()
     truth = Truth(
         tip_lps_mm=true.tip_lps_mm,
         axis_lps=true.axis_lps,
@@ -62,7 +64,7 @@ def run(case: Case, *, fluoroscopy: bool = False) -> Outcome:
         bending_mm=bending,
         over_source=case.over_source,
     )
-    return score(f"seed {case.seed}", groups, case.told(), volume, case.spec.applicator, truth)
+    return score(f"seed {case.seed}", groups, case.told(), volume, spec.applicator, truth)
 
 
 def attempt(seed: int, fluoroscopy: bool) -> Outcome:
@@ -84,29 +86,28 @@ def sweep(seeds: range, *, jobs: int, fluoroscopy: bool, each: Callable[[], obje
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))  # the children inherit it: one thread a process
     found: dict[int, Outcome] = {}
     while missing := [seed for seed in seeds if seed not in found]:
-        # after a process has died, nobody knows on which case: the rest goes on one by one
-        alone = bool(found) or jobs == 1
-        for seed, outcome in _pooled(missing, 1 if alone else jobs, fluoroscopy):
+        for seed, outcome in _pooled(missing, jobs, fluoroscopy):
             found[seed] = outcome
             each()
         left = [seed for seed in missing if seed not in found]
-        if left and alone:
+        if left and jobs == 1:  # one process takes them in turn: it died on the first that is left
             found[left[0]] = crashed(left[0], "the process died")
             each()
-        elif left and not found:
-            raise RuntimeError("the first processes died: see the messages above")
+        elif left:
+            jobs = 1  # nobody knows on which of them one died
     return [found[seed] for seed in seeds]
 
 
 def _pooled(seeds: list[int], jobs: int, fluoroscopy: bool) -> Iterator[tuple[int, Outcome]]:
-    """Outcomes as they come; ends early if a process dies."""
+    """Outcomes as they come; if a process dies, only of the cases that were done by then."""
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures: dict[Future[Outcome], int] = {pool.submit(attempt, seed, fluoroscopy): seed for seed in seeds}
         for future in as_completed(futures):
             try:
-                yield futures[future], future.result()
+                outcome = future.result()
             except BrokenProcessPool:
-                return
+                continue
+            yield futures[future], outcome
 
 
 def main() -> int:
