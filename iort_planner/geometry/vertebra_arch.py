@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from iort_planner.geometry.vertebra_discs import DiscPlane, front_wall_mm
@@ -16,7 +15,6 @@ from iort_planner.geometry.vertebra_frame import STEP_MM, BoolArray, closing
 
 if TYPE_CHECKING:
     from iort_planner.geometry.vertebra_frame import Surroundings
-    from iort_planner.units import FloatArray
 
 # Half way between soft tissue (50 HU) and thin cortex blurred to 300 to 400 HU.
 _BONE_HU = 180.0

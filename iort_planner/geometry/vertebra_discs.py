@@ -36,6 +36,8 @@ _MOST_VALLEY_HU = 300.0
 # From the source to a disc's middle, and from disc to disc: T3 has about 18 + 4 mm, L4 28 + 12 mm (own margins).
 _TO_DISC_MM = (1.5, 34.0)
 _PITCH_MM = (18.0, 46.0)
+# A needle stands well within a body, and its dark streaks lie at its own height: a disc near the source counts less.
+_NEAR_MM, _NEAR_WORTH = (2.0, 8.0), 0.15
 _MOST_WEDGE = 0.45  # 24 degrees: more than a fracture of half the front height makes
 _END_WORTH = 0.4  # a disc beyond the image's end counts as this share of the one that is seen
 _END_SLACK_MM = 8.0  # the image may end at a slant across the canal
@@ -84,6 +86,9 @@ def find_discs(area: Surroundings, source_lps_mm: FloatArray) -> tuple[DiscPlane
     score = _score(valley, local_l, local_p)
     score *= 1.0 - _PEDICLE_WEIGHT * _pedicle_share(area)[None, :]
     from_source = cranial[None, :] - (source[2] - _SLOPES[:, :1] * source[0] - _SLOPES[:, 1:] * (source[1] - middle_p))
+    closeness = np.clip((np.abs(from_source) - _NEAR_MM[0]) / (_NEAR_MM[1] - _NEAR_MM[0]), 0.0, 1.0)
+    at_source = float(score[closeness == 0.0].max(initial=0.0))
+    score *= _NEAR_WORTH + (1.0 - _NEAR_WORTH) * closeness
     ends = _image_ends_mm(area, cut, cranial)
     options = [
         _options(score, sign * from_source, cranial, middle_p) + _end_option(sign, ends, source[2])
@@ -104,6 +109,8 @@ def find_discs(area: Surroundings, source_lps_mm: FloatArray) -> tuple[DiscPlane
                 best = (total, low, high)
     if best is None:
         raise LevelError("the vertebra is not told apart: no disc was seen above or below the source")
+    if at_source > max(best[1].valley_hu, best[2].valley_hu):
+        raise LevelError("the vertebra is not told apart: the source seems to lie in a disc")
     return best[1], best[2]
 
 
