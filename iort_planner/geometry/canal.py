@@ -72,10 +72,12 @@ class SpinalCanal:
     def nearest_wall(self) -> str:
         """What the wall nearest to the source rests on, in one line."""
         if self.nearest_gap_mm is None:
-            return "as given"
-        if self.nearest_gap_mm == 0.0:
-            return "bone"
-        return f"interpolated, {self.nearest_gap_mm:.1f} mm to the nearest seen bone"
+            text = "as given"
+        elif self.nearest_gap_mm == 0.0:
+            text = "bone"
+        else:
+            text = f"interpolated, {self.nearest_gap_mm:.1f} mm to the nearest seen bone"
+        return f"{text}; corrected by hand at {self.corrections} point(s)" if self.corrections else text
 
     def __post_init__(self) -> None:
         vertices = np.array(self.vertices_lps_mm, dtype=np.float64)

@@ -21,7 +21,8 @@ _LEAST_PATCH_SEEN = 0.7  # of the nearest wall's shifted place: there the truth 
 _GAP_PART, _GAP_LEAST_MM = 0.25, 0.8
 _BOUND_MM, _BOUND_ANGLES = 14.0, 4  # bone on both sides along the canal within this (a disc's or foramen's height)
 _FRONT_ANGLES, _SIDE_ANGLES = 10, (12, 24)  # front: 50 degrees round the source's direction; sides: 60 to 120 degrees
-_SIDE_PLANES, _SIDE_SEEN = 2, 0.5
+_SIDE_PLANES, _SIDE_SEEN, _SIDE_OPEN = 2, 0.4, 0.3
+_SMALL_GAP_MM = 2.0  # thin cortex is missed over less in good scans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ def nearest_wall(wall: CanalWall, source_lps_mm: FloatArray) -> NearestWall:
         gap_mm=gap_mm if seen < 0.5 else 0.0,
         error_mm=error_mm,
         enclosed=_enclosed(wall, plane, angle),
-        bone_expected=seen < 0.5 and _bone_expected(wall, plane, angle, source_lps_mm),
+        bone_expected=seen < 0.5 and gap_mm > _SMALL_GAP_MM and _bone_expected(wall, plane, angle, source_lps_mm),
     )
 
 
@@ -134,7 +135,10 @@ def _bone_expected(wall: CanalWall, plane: int, angle: int, source_lps_mm: Float
     from_front = (np.arange(ANGLES) - front + ANGLES / 2) % ANGLES - ANGLES / 2
     if abs(from_front[angle]) > _FRONT_ANGLES:
         return False
-    rows = wall.seen[max(plane - _SIDE_PLANES, 0) : plane + _SIDE_PLANES + 1]
+    rows = slice(max(plane - _SIDE_PLANES, 0), plane + _SIDE_PLANES + 1)
+    seen, open_to_view = wall.seen[rows], ~wall.hidden()[rows]
     low, high = _SIDE_ANGLES
     sides = [(from_front >= low) & (from_front <= high), (-from_front >= low) & (-from_front <= high)]
-    return all(float(np.mean(rows[:, side])) >= _SIDE_SEEN for side in sides)
+    # the needle's own pedicle may be hidden by its metal: then the other one tells
+    tells = [side for side in sides if float(np.mean(open_to_view[:, side])) >= _SIDE_OPEN]
+    return bool(tells) and all(float(np.mean(seen[:, side][open_to_view[:, side]])) >= _SIDE_SEEN for side in tells)
