@@ -21,6 +21,7 @@ from iort_planner.geometry.needle import Confidence, Needle, locate_needles, man
 from iort_planner.imaging.series import ScanImage, load_series
 from iort_planner.output import PLAN_FOLDER, whole_folder
 from iort_planner.planning.given import CanalFile, Cord, Correction
+from iort_planner.planning.level import describe_level
 from iort_planner.planning.make import make_plan
 from iort_planner.planning.prescription import Prescription
 from iort_planner.report.folder import write_plan_folder
@@ -158,6 +159,8 @@ def plan_into(
         step("canal")
         wall = _wall(request, image, needle, applicator)
         cord = _cord(request, image, needle)
+    step("level")
+    level = describe_level(image.volume, needle, wall.canal)
     step("dose and checks")
     plan = make_plan(
         image=image,
@@ -170,6 +173,7 @@ def plan_into(
         correction=wall.correction,
         canal_mask=wall.mask,
         cord=cord,
+        level=level,
         other_needles=others,
         created=created,
     )

@@ -192,6 +192,19 @@ def make_example_plan(volume: Volume | None = None, **changes: Any) -> plans.Pla
             uncorrected_distance_from_source_mm=None,
         ),
         cord=None,
+        level=plans.PlanLevel(
+            lesion_mean_hu=172.0,
+            lesion_median_hu=165.0,
+            lesion_sd_hu=48.0,
+            lesion_radius_mm=10.0,
+            path=(
+                plans.PlanPathPart(tissue="needle", length_mm=2.2),
+                plans.PlanPathPart(tissue="spongiosa", length_mm=7.4),
+                plans.PlanPathPart(tissue="cortex", length_mm=1.5),
+            ),
+            wall="cortex",
+            note="",
+        ),
         source=plans.PlanSource(
             name="reference needle 50 kV (iort_planner table, version 1)",
             table="reference-needle-50kv.csv",

@@ -13,7 +13,7 @@ from iort_planner.errors import InputError
 if TYPE_CHECKING:
     from iort_planner.workflow import PlanRequest
 
-PLAN_STEPS = 9  # steps that workflow.plan_into announces with pictures; only the bar's length
+PLAN_STEPS = 10  # steps that workflow.plan_into announces with pictures; only the bar's length
 
 _EPILOG = """\
 where a depth starts (--depth-from):

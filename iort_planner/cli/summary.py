@@ -59,6 +59,11 @@ def summary(plan: Plan) -> str:
             f"tip, {canal.distance_from_surface_mm:.1f} mm from the applicator's surface",
         ),
         *_given_by_hand(plan),
+        *(
+            ()
+            if plan.level is None
+            else (("way to the canal", plan.level.path_text), ("HU at the source", plan.level.hu_text))
+        ),
         ("isodose radii", f"{radii}   (from the source centre)"),
         (
             "near the applicator",

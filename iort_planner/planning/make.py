@@ -46,6 +46,7 @@ def make_plan(
     correction: Correction | None = None,
     canal_mask: npt.NDArray[np.uint8] | None = None,
     cord: Cord | None = None,
+    level: p.PlanLevel | None = None,
     other_needles: Sequence[Needle] = (),
     created: dt.datetime | None = None,
 ) -> p.Plan:
@@ -61,6 +62,8 @@ def make_plan(
         The canal on the image's grid, as it will be written; the plan keeps its hash.
     cord : Cord, optional
         Cord or thecal sac, reported beside the canal; no limit refers to it.
+    level : PlanLevel, optional
+        What `iort_planner.planning.level.describe_level` found; only shown.
     other_needles : sequence of Needle
         Further needles in the image: listed, without dwell.
     created : datetime with offset, optional
@@ -88,6 +91,7 @@ def make_plan(
         needles=tuple(describe.plan_needle(each) for each in (needle, *other_needles)),
         canal=describe.plan_canal(canal, distances, canal_file, correction, canal_mask),
         cord=None if cord is None else _cord(cord, needle, table, result),
+        level=level,
         source=describe.plan_source(table, applicator),
         prescription=asked,
         dwells=dwells,

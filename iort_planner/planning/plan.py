@@ -154,6 +154,53 @@ class PlanCord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanPathPart:
+    """A piece of the way from the source centre to the nearest canal wall."""
+
+    tissue: str
+    length_mm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanLevel:
+    """The planned level: HU near the source, and what the way to the nearest canal wall crosses.
+
+    The HU are those within ``lesion_radius_mm``, inside the vertebra, without needle and metal; null where unknown.
+    ``wall``: ``cortex``, ``lytic`` (none is seen), ``metal`` or ``unknown``; ``note`` says why something is unknown.
+    """
+
+    lesion_mean_hu: float | None
+    lesion_median_hu: float | None
+    lesion_sd_hu: float | None
+    lesion_radius_mm: float | None
+    path: tuple[PlanPathPart, ...]
+    wall: str
+    note: str
+
+    @property
+    def hu_text(self) -> str:
+        """The HU for people, with what they are of."""
+        if self.lesion_mean_hu is None or self.lesion_sd_hu is None:
+            return "unknown"
+        return (
+            f"{self.lesion_mean_hu:.0f} ± {self.lesion_sd_hu:.0f} HU (mean, SD) within {self.lesion_radius_mm:g} mm of the "
+            "source centre, inside the vertebra, without needle and metal"
+        )
+
+    @property
+    def path_text(self) -> str:
+        """The way to the canal for people: its wall, then piece by piece from the source centre."""
+        wall = {
+            "cortex": "cortex seen at the canal's wall",
+            "lytic": "no cortex seen at the canal's wall (destroyed, or a vein's gap)",
+            "metal": "metal at the canal's wall",
+        }.get(self.wall, "cortex at the canal's wall not clear")
+        names = {"hidden": "hidden by the needle's blur"}
+        pieces = ", ".join(f"{names.get(part.tissue, part.tissue)} {part.length_mm:.1f} mm" for part in self.path)
+        return f"{wall}: {pieces}" if pieces else wall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSource:
     """The depth-dose table and the applicator, with the hashes of their files."""
 
@@ -277,6 +324,7 @@ class Plan:
     needles: tuple[PlanNeedle, ...]
     canal: PlanCanal
     cord: PlanCord | None
+    level: PlanLevel | None
     source: PlanSource
     prescription: PlanPrescription
     dwells: tuple[Dwell, ...]

@@ -153,6 +153,7 @@ _ENUMS = {
     "depth_from": ["source", "surface", "tip", "canal-limit"],
     "kind": ["ct", "ct-enhanced", "xa3d", "other"],
     "dose_to": ["water", "medium"],
+    "wall": ["cortex", "lytic", "metal", "unknown"],
     "wall_nearest": ["bone", "interpolated", "drawn", "by hand"],
 }
 
