@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from iort_planner.geometry.canal import SpinalCanal
     from iort_planner.geometry.needle import Needle
     from iort_planner.units import FloatArray
+
+
+_PIECE_MM = 8.0  # of a bent shaft: an arc of 5 mm sagitta over 90 mm leaves its chord by 0.04 mm within it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -147,29 +151,65 @@ def point_to_wall(point_lps_mm: FloatArray, triangles: FloatArray) -> Segment:
     return Segment(from_lps_mm=point_lps_mm, to_lps_mm=nearest, length_mm=distance)
 
 
-def applicator_and_cannula(needle: Needle, applicator: Applicator) -> list[Rod]:
-    """The solid bodies of a needle: the whole applicator, and the cannula where its end was seen."""
-    rods = [
-        Rod(
-            start_mm=needle.tip_lps_mm,
-            axis=needle.axis_lps,
-            radius_mm=applicator.outer_radius_mm,
-            length_mm=applicator.length_mm,
-            round_start=True,
-        )
-    ]
+def applicator_and_cannula(needle: Needle, applicator: Applicator, line_lps_mm: FloatArray | None = None) -> list[Rod]:
+    """The solid bodies of a needle: the whole applicator, and the cannula where its end was seen.
+
+    Parameters
+    ----------
+    line_lps_mm : ndarray of shape (K, 3), mm, optional
+        Centre line of the visible shaft from the distal metal end towards the hub: a bent needle becomes a chain of
+        rods along it, straight on beyond its last point. Without it the needle is straight along its axis.
+    """
+    tip, axis = needle.tip_lps_mm, needle.axis_lps
+    line = np.array([tip, tip + axis]) if line_lps_mm is None else np.vstack([tip, line_lps_mm])
+    rods = _chain(line, 0.0, applicator.length_mm, applicator.outer_radius_mm, round_start=True)
     outer = applicator.cannula_outer_diameter_mm
     if needle.cannula_end_lps_mm is not None and outer is not None:
+        start = _arc_mm(line, needle.cannula_end_lps_mm)
+        rods += _chain(line, start, applicator.cannula_length_mm, outer / 2.0, round_start=False)
+    return rods
+
+
+def _chain(line: FloatArray, start_mm: float, length_mm: float, radius_mm: float, *, round_start: bool) -> list[Rod]:
+    """Rods along a polyline (K, 3), which goes on straight beyond its end, from an arc length on.
+
+    Each rod after the first has a half ball at its joint, so that the chain has no gap on the outside of a bend.
+    """
+    end_mm = start_mm + length_mm
+    last = line[-1] - line[-2]
+    line = np.vstack([line, line[-1] + end_mm * last / np.linalg.norm(last)])
+    at = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
+    bent_mm = float(at[-2] - at[1])  # from the metal's end, before which the needle is straight; 0 for a straight line
+    joints = np.linspace(at[1], at[-2], round(bent_mm / _PIECE_MM) + 2) if bent_mm > 0.0 else ()
+    stops = [start_mm, *(j for j in joints if start_mm + radius_mm < j < end_mm - radius_mm), end_mm]
+    points = np.stack([np.interp(stops, at, line[:, n]) for n in range(3)], axis=1)
+    rods = []
+    for number, (a, b) in enumerate(itertools.pairwise(points)):
+        length = float(np.linalg.norm(b - a))
+        along = (b - a) / length
+        overlap = radius_mm if number else 0.0
         rods.append(
             Rod(
-                start_mm=needle.cannula_end_lps_mm,
-                axis=needle.axis_lps,
-                radius_mm=outer / 2.0,
-                length_mm=applicator.cannula_length_mm,
-                round_start=False,
+                start_mm=a - overlap * along,
+                axis=along,
+                radius_mm=radius_mm,
+                length_mm=length + overlap,
+                round_start=round_start or number > 0,
             )
         )
     return rods
+
+
+def _arc_mm(line: FloatArray, point: FloatArray) -> float:
+    """Arc length along a polyline, straight on beyond its end, at its place nearest to a point."""
+    steps = np.diff(line, axis=0)
+    lengths = np.linalg.norm(steps, axis=1)
+    along = np.einsum("nd,nd->n", point - line[:-1], steps) / lengths
+    along[:-1] = np.minimum(along[:-1], lengths[:-1])
+    along = np.maximum(along, 0.0)
+    apart = np.linalg.norm(line[:-1] + along[:, None] * steps / lengths[:, None] - point, axis=1)
+    best = int(np.argmin(apart))
+    return float(np.sum(lengths[:best]) + along[best])
 
 
 def wall_triangles(canal: SpinalCanal) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -360,3 +361,54 @@ def test_an_open_surface_cannot_become_a_canal() -> None:
     vertices, faces = tube(8.0, 10.0, around=12, along=4)
     with pytest.raises(CanalNotFoundError, match="not closed"):
         canal_of(vertices, faces[:-1])
+
+
+def arc(needle: Needle, radius_of_curvature_mm: float, length_mm: float = 60.0) -> FloatArray:
+    """Centre line that starts at the metal's end along the axis and turns towards +x; (K, 3) mm."""
+    start = APPLICATOR.metal_end_lps_mm(needle.tip_lps_mm, needle.axis_lps)
+    towards = np.array([1.0, 0.0, 0.0])
+    angle = np.linspace(0.0, length_mm / radius_of_curvature_mm, 200)[:, None]
+    along = np.sin(angle) * needle.axis_lps + (1 - np.cos(angle)) * towards
+    result: FloatArray = start + radius_of_curvature_mm * along
+    return result
+
+
+def to_line(points: FloatArray, line: FloatArray) -> FloatArray:
+    """Oracle: distance of points from a polyline, by many points on it."""
+    fine = np.concatenate([np.linspace(a, b, 20, endpoint=False) for a, b in itertools.pairwise(line)])
+    result: FloatArray = np.min(np.linalg.norm(points[:, None] - fine, axis=2), axis=1)
+    return result
+
+
+def test_a_bent_needle_is_a_chain_of_rods_along_its_centre_line() -> None:
+    needle = needle_at(np.array([15.0, 0, 0]), np.array([0.0, 0, 1]), 16.0)
+    line = arc(needle, 300.0)
+    bodies = applicator_and_cannula(needle, APPLICATOR, line)
+    rng = np.random.default_rng(7)
+    points = needle.tip_lps_mm + rng.uniform([-15, -15, 6], [25, 15, 50], size=(200, 3))
+    from_line = to_line(points, np.vstack([needle.tip_lps_mm, line]))
+    for radius, first in ((APPLICATOR.outer_radius_mm, 2.2), (2.7, 16.0)):
+        rods = [rod for rod in bodies if rod.radius_mm == radius]
+        found = np.min([np.linalg.norm(r.project(points) - points, axis=1) for r in rods], axis=0)
+        beside = points[:, 2] > first + 6.0  # clear of the distal end, which is round or flat
+        np.testing.assert_allclose(found[beside], np.maximum(from_line - radius, 0.0)[beside], atol=0.05)
+
+
+def clearance(needle: Needle, line: FloatArray | None, triangles: FloatArray) -> float:
+    return min(rod_to_triangles(rod, triangles)[0] for rod in applicator_and_cannula(needle, APPLICATOR, line))
+
+
+def test_a_straight_centre_line_changes_nothing_and_a_bend_towards_the_canal_takes_clearance() -> None:
+    vertices, faces = tube(8.0, 150.0, around=180, along=60)
+    needle = needle_at(np.array([-16.0, 0, -20.0]), np.array([0.0, 0, 1]))
+    metal_end = APPLICATOR.metal_end_lps_mm(needle.tip_lps_mm, needle.axis_lps)
+    straight = metal_end + np.linspace(0, 60, 7)[:, None] * needle.axis_lps
+    bent = arc(needle, 1000.0, APPLICATOR.length_mm - APPLICATOR.radiolucent_tip_length_mm)
+    nearest_mm = float(np.min(np.hypot(bent[:, 0], bent[:, 1])))
+
+    assert clearance(needle, None, vertices[faces]) == pytest.approx(16.0 - 8.0 - 2.2, abs=0.01)
+    assert clearance(needle, straight, vertices[faces]) == pytest.approx(
+        clearance(needle, None, vertices[faces]), abs=1e-6
+    )
+    assert nearest_mm < 13.0
+    assert clearance(needle, bent, vertices[faces]) == pytest.approx(nearest_mm - 8.0 - 2.2, abs=0.05)
