@@ -59,11 +59,7 @@ def summary(plan: Plan) -> str:
             f"tip, {canal.distance_from_surface_mm:.1f} mm from the applicator's surface",
         ),
         *_given_by_hand(plan),
-        *(
-            ()
-            if plan.level is None
-            else (("way to the canal", plan.level.path_text), ("HU at the source", plan.level.hu_text))
-        ),
+        *_level(plan),
         ("isodose radii", f"{radii}   (from the source centre)"),
         (
             "near the applicator",
@@ -105,6 +101,13 @@ def summary(plan: Plan) -> str:
     passed = sum(check.status == "pass" for check in plan.checks)
     lines.append(f"  {passed} of {len(plan.checks)} checks passed (all of them in plan.json and report.pdf)")
     return "\n".join(lines)
+
+
+def _level(plan: Plan) -> Iterator[tuple[str, str]]:
+    if plan.level is not None:
+        yield "way to the canal", plan.level.wall_text
+        yield "", plan.level.path_text
+        yield "HU at the source", plan.level.hu_text
 
 
 def _given_by_hand(plan: Plan) -> Iterator[tuple[str, str]]:

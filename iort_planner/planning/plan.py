@@ -188,16 +188,20 @@ class PlanLevel:
         )
 
     @property
-    def path_text(self) -> str:
-        """The way to the canal for people: its wall, then piece by piece from the source centre."""
-        wall = {
+    def wall_text(self) -> str:
+        """What is seen of the canal's wall where it is nearest to the source, for people."""
+        return {
             "cortex": "cortex seen at the canal's wall",
             "lytic": "no cortex seen at the canal's wall (destroyed, or a vein's gap)",
             "metal": "metal at the canal's wall",
         }.get(self.wall, "cortex at the canal's wall not clear")
-        names = {"hidden": "hidden by the needle's blur"}
-        pieces = ", ".join(f"{names.get(part.tissue, part.tissue)} {part.length_mm:.1f} mm" for part in self.path)
-        return f"{wall}: {pieces}" if pieces else wall
+
+    @property
+    def path_text(self) -> str:
+        """The way to the canal for people, piece by piece from the source centre."""
+        names = {"hidden": "hidden by steel", "soft": "soft tissue"}
+        pieces = (f"{names.get(part.tissue, part.tissue)} {part.length_mm:.1f} mm" for part in self.path)
+        return ", ".join(pieces) or "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

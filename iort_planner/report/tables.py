@@ -81,7 +81,7 @@ def named(plan: Plan) -> Rows:
             )
         )
     if plan.level is not None:
-        rows.append(("Way to the canal", plan.level.path_text))
+        rows.append(("Way to the canal", plan.level.wall_text))
     return rows + [
         (f"Needle {other.label}", f"tip at {point_text(other.tip_lps_mm)}: metal in the way, no dwell in it")
         for other in plan.needles[1:]
@@ -208,7 +208,10 @@ def _geometry(plan: Plan) -> Rows:
         ]
     rows += [(f"canal point {n}", point_text(p)) for n, p in enumerate(canal.points_lps_mm, start=1)]
     if plan.level is not None:
-        rows += [("way to the canal", plan.level.path_text), ("HU at the source", plan.level.hu_text)]
+        rows += [
+            ("way to the canal", f"{plan.level.wall_text}: {plan.level.path_text}"),
+            ("HU at the source", plan.level.hu_text),
+        ]
         rows += [("why not known", plan.level.note)] if plan.level.note else []
     return rows + ([] if plan.cord is None else _cord(plan.cord))
 

@@ -19,7 +19,7 @@ def test_in_soft_tissue_the_way_adds_up_and_no_cortex_is_seen() -> None:
     assert {part.tissue for part in level.path} <= {"needle", "hidden", "soft"}
     assert sum(part.length_mm for part in level.path) == pytest.approx(12.0, abs=1e-9)
     assert level.wall == "lytic"
-    assert level.path_text.startswith("no cortex seen at the canal's wall")
+    assert level.wall_text.startswith("no cortex seen at the canal's wall")
 
 
 def test_without_a_vertebra_the_hu_are_unknown_and_the_note_says_why() -> None:
@@ -35,7 +35,7 @@ def test_without_hu_nothing_is_told_apart() -> None:
 
     assert (level.path, level.wall, level.lesion_mean_hu) == ((), "unknown", None)
     assert "not HU" in level.note
-    assert level.path_text == "cortex at the canal's wall not clear"
+    assert (level.wall_text, level.path_text) == ("cortex at the canal's wall not clear", "unknown")
 
 
 LEVEL = PlanLevel(
@@ -61,7 +61,8 @@ LEVEL = PlanLevel(
 def test_the_level_is_one_clear_line_each(wall: str, words: str) -> None:
     level = dataclasses.replace(LEVEL, wall=wall)
 
-    assert level.path_text == f"{words}: needle 2.2 mm, soft 7.2 mm"
+    assert level.wall_text == words
+    assert level.path_text == "needle 2.2 mm, soft tissue 7.2 mm"
     assert level.hu_text.startswith("48 ± 31 HU (mean, SD) within 10 mm of the source centre")
     text = summary(make_example_plan(level=level))
     assert f"way to the canal     {words}" in text
