@@ -95,9 +95,11 @@ def _next_piece(
         PolarSmoother(*edges.radius_mm.shape), edges.radius_mm, edges.weight, start_mm=start, steps=_STEPS
     )
     seen = np.mean((edges.weight > 0) & (np.abs(edges.radius_mm - wall) <= _SEEN_MM))
+    if seen < _LEAST_SEEN:
+        return None
     change = np.abs(np.log(cross_section_mm2(wall).mean() / cross_section_mm2(typical_mm)))
     middles = frame.middles_lps_mm(wall)
     shift = np.linalg.norm(middles - frame.centre_lps_mm, axis=1)
-    if seen < _LEAST_SEEN or shift.max() > _MOST_SHIFT_MM or change > np.log(_MOST_CHANGE):
+    if shift.max() > _MOST_SHIFT_MM or change > np.log(_MOST_CHANGE):
         return None
     return middles, wall

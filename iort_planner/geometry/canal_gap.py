@@ -17,7 +17,7 @@ _PLANE_SHIFTS = (8, -8, 12, -12, 16, -16, 20, -20, 24, -24, 28, -28)  # of 1.25 
 _ANGLE_SHIFTS = (0, 4, -4, 9, -9)  # of 5 degrees
 _MOST_TRIALS, _LEAST_TRIALS = 12, 4
 _LEAST_PATCH_SEEN = 0.7  # of the nearest wall's shifted place: there the truth must be known
-# With too few places to try, an interpolated wall is taken to stray this much of its distance to bone, at least.
+# With too few places to try, a long gap or bone missing, the wall is taken to stray this much of its distance to bone.
 _GAP_PART, _GAP_LEAST_MM = 0.25, 0.8
 _BOUND_MM, _BOUND_ANGLES = 14.0, 4  # bone on both sides along the canal within this (a disc's or foramen's height)
 _FRONT_ANGLES, _SIDE_ANGLES = 10, (12, 24)  # front: 50 degrees round the source's direction; sides: 60 to 120 degrees
@@ -71,11 +71,13 @@ def nearest_wall(wall: CanalWall, source_lps_mm: FloatArray) -> NearestWall:
     seen = float(np.mean(wall.seen[rivals]))
     away = np.linalg.norm(points - points[plane, angle], axis=-1)
     gap_mm = float(np.min(away[wall.seen])) if np.any(wall.seen) else float("inf")
-    error_mm = 0.0
+    error_mm, bone_expected, enclosed = 0.0, False, _enclosed(wall, plane, angle)
     if seen < 0.5:
+        bone_expected = gap_mm > _SMALL_GAP_MM and _bone_expected(wall, plane, angle, source_lps_mm)
         errors = _errors_over_gap(wall, rivals & ~wall.seen, ~wall.seen & (away <= _PATCH_MM))
         error_mm = float(np.sqrt(np.mean(np.square(errors)))) if errors else 0.0
-        if len(errors) < _LEAST_TRIALS:
+        # a lesion's own rim may draw the wall, as no natural gap does; and a long gap is not like a short patch
+        if len(errors) < _LEAST_TRIALS or bone_expected or not enclosed:
             error_mm = max(error_mm, _GAP_LEAST_MM, _GAP_PART * min(gap_mm, 40.0))
     return NearestWall(
         plane=plane,
@@ -84,8 +86,8 @@ def nearest_wall(wall: CanalWall, source_lps_mm: FloatArray) -> NearestWall:
         seen=seen,
         gap_mm=gap_mm if seen < 0.5 else 0.0,
         error_mm=error_mm,
-        enclosed=_enclosed(wall, plane, angle),
-        bone_expected=seen < 0.5 and gap_mm > _SMALL_GAP_MM and _bone_expected(wall, plane, angle, source_lps_mm),
+        enclosed=enclosed,
+        bone_expected=bone_expected,
     )
 
 

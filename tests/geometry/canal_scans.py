@@ -21,7 +21,9 @@ class Spine:
 
     origin_lps_mm: tuple[float, float, float] = (14.0, -35.0, 210.0)
     turn: FloatArray | None = None  # columns u, v, s in LPS
-    bend_radius_mm: float = 0.0  # 0: straight; centre of the bend in front
+    bend_radius_mm: float = 0.0  # 0: straight; centre of the bend in front (kyphosis), behind if negative (lordosis)
+    side_bend_radius_mm: float = 0.0  # scoliosis, instead of the other; centre of the bend on the right
+    ends_mm: float = 1000.0  # no bone farther than this along s
     radius_mm: float = 8.0
     contrast_hu: float = 950.0
     spongiosa_hu: float = 190.0
@@ -31,11 +33,15 @@ class Spine:
         local: FloatArray = (points_lps_mm - np.array(self.origin_lps_mm)) @ (
             np.eye(3) if self.turn is None else self.turn
         )
-        if not self.bend_radius_mm:
-            return local
-        forward = local[..., 1] + self.bend_radius_mm
-        along = self.bend_radius_mm * np.arctan2(local[..., 2], forward)
-        return np.stack([local[..., 0], np.hypot(forward, local[..., 2]) - self.bend_radius_mm, along], axis=-1)
+        for n, radius in ((1, self.bend_radius_mm), (0, self.side_bend_radius_mm)):
+            if radius:
+                sign, size = np.sign(radius), abs(radius)
+                forward = sign * local[..., n] + size
+                bent = local.copy()
+                bent[..., n] = sign * (np.hypot(forward, local[..., 2]) - size)
+                bent[..., 2] = size * np.arctan2(local[..., 2], forward)
+                return bent
+        return local
 
     def to_lps(self, spine_mm: FloatArray) -> FloatArray:
         """Points given straight (u, v, s), near s = 0 where bend doesn't matter, in LPS."""
@@ -63,6 +69,8 @@ class Spine:
             lesion = front & (np.abs(angle + 90.0) < self.breach_deg) & (np.abs(s) < 10.0)
             image = np.where(lesion & body & (depth < 18.0), 45.0, image)
             walled &= ~lesion
+        walled &= np.abs(s) < self.ends_mm
+        image = np.where(np.abs(s) < self.ends_mm, image, 50.0)
         plate = ndtr(depth / BLUR_MM) - ndtr((depth - CORTEX_MM) / BLUR_MM)
         image = image + (30.0 - image) * (1.0 - ndtr(depth / BLUR_MM))
         result: FloatArray = np.where(walled, image + (self.contrast_hu - image) * plate, image)

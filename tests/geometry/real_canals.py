@@ -204,7 +204,11 @@ def measure(case: RealCase, name: str, source: FloatArray, canal: SpinalCanal) -
     )
     found, _ = closest_point_on_mesh(source, wall_triangles(canal))
     reach = 1.5 * case.pitch_mm
-    wanted = (max(source[2] - reach, slices[0]["z_mm"]), min(source[2] + reach, slices[-1]["z_mm"]))
+    image = load(case).grid.corners_lps_mm()[:, 2]
+    wanted = (
+        max(source[2] - reach, slices[0]["z_mm"], image.min()),
+        min(source[2] + reach, slices[-1]["z_mm"], image.max()),
+    )
     missing = max(0.0, min(met) - wanted[0], wanted[1] - max(met)) if met else reach
     return Run(
         case=case,

@@ -20,7 +20,7 @@ from iort_planner.geometry.needle import Confidence
 from iort_planner.imaging.volume import ImageGrid, Volume
 from iort_planner.phantom import Phantom, build, find_spec, read_spec
 from iort_planner.units import FloatArray
-from tests.geometry.canal_scans import Spine, scan, source_and_axis, turned
+from tests.geometry.canal_scans import LEVEL_MM, Spine, scan, source_and_axis, turned
 
 
 def distance_mm(canal: SpinalCanal, point_lps_mm: FloatArray) -> float:
@@ -61,6 +61,38 @@ def test_wall_of_a_round_canal_is_found_where_it_is(spine: Spine, noise_hu: floa
     assert np.abs(off_mm).max() < 2.0  # no leak through a foramen
     lengths = np.ptp(spine.to_spine(canal.vertices_lps_mm)[:, 2])
     assert lengths > 50.0
+
+
+LONG_SPINES = [
+    pytest.param(Spine(turn=turned((0.52, 0.0, 0.0))), id="tilted by 30 degrees"),
+    pytest.param(Spine(turn=turned((0.0, -0.52, 0.0))), id="leaning by 30 degrees"),
+    pytest.param(Spine(bend_radius_mm=110.0, turn=turned((0.3, 0.35, 0.5))), id="kyphotic and oblique"),
+    pytest.param(Spine(bend_radius_mm=-130.0), id="lordotic"),
+    pytest.param(Spine(side_bend_radius_mm=140.0), id="scoliotic"),
+]
+
+
+@pytest.mark.parametrize("spine", LONG_SPINES)
+def test_canal_is_followed_over_one_level_each_way(spine: Spine) -> None:
+    canal = found(spine, scan(spine, spacing_mm=(1.1, 1.1, 1.2), size=(106, 130, 120), noise_hu=25.0, needle=True))
+    wall = canal.vertices_lps_mm[:-2]
+    off_mm, along_mm = spine.wall_distance_mm(wall), spine.to_spine(wall)[:, 2]
+    assert along_mm.min() < -1.5 * LEVEL_MM
+    assert along_mm.max() > 1.5 * LEVEL_MM
+    assert np.percentile(np.abs(off_mm), 95) < 1.2
+    assert np.abs(off_mm).max() < 2.5
+    source, _ = source_and_axis(spine)
+    assert distance_mm(canal, source) == pytest.approx(float(spine.wall_distance_mm(source)), abs=0.2)
+    assert canal.confidence is Confidence.HIGH
+    assert canal.nearest_wall == "bone"
+
+
+def test_canal_ends_where_the_bone_ends() -> None:
+    """Beyond the last vertebra there is soft tissue only: nothing is made up there."""
+    spine = Spine(ends_mm=40.0)
+    canal = found(spine, scan(spine, size=(96, 104, 130)))
+    assert np.abs(spine.to_spine(canal.vertices_lps_mm)[:, 2]).max() < 40.0 + 12.0
+    assert canal.confidence is Confidence.HIGH
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +192,10 @@ def test_breached_wall_towards_the_source_does_not_leak_and_is_low_confidence(ha
     canal = found(spine, scan(spine, noise_hu=10.0))
     assert np.abs(spine.wall_distance_mm(canal.vertices_lps_mm[:-2])).max() < 2.0
     assert canal.confidence is Confidence.LOW
-    assert any("nearest to the source is interpolated" in reason for reason in canal.reasons)
+    assert any("where a whole vertebra has bone" in reason for reason in canal.reasons)
+    assert canal.nearest_on_bone is False
+    assert canal.nearest_gap_mm is not None
+    assert f"interpolated, {canal.nearest_gap_mm:.1f} mm to the nearest seen bone" == canal.nearest_wall
     source, _ = source_and_axis(spine)
     error = abs(distance_mm(canal, source) - float(spine.wall_distance_mm(source)))
     assert error < 2.0 * canal.uncertainty_mm
