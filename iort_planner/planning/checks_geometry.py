@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from iort_planner.planning.plan import Check, Plan, PlanCanal, PlanCord
+from iort_planner.planning.plan import Check, Plan, PlanCanal, PlanCord, PlanSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from iort_planner.geometry.needle import Needle
     from iort_planner.imaging.geometry_checks import Status
     from iort_planner.planning.checks import Evidence
     from iort_planner.planning.given import CanalFile
@@ -20,6 +21,9 @@ TIP_UNCERTAINTY_FAIL_MM, CANAL_UNCERTAINTY_FAIL_MM = 1.5, 2.0
 # Our own: hand-drawn and automatic canals of the real cases differ by up to 0.7 mm. A given canal that lies farther away
 # than a sure automatic one allows too long a time: at 10 mm, 3 mm doubles it.
 CANALS_APART_WARN_MM, CANALS_APART_FAIL_MM = 2.0, 3.0
+# Our own: ends are seen to about 0.3 mm; steel within 1 mm of the source centre counts as over it, for the source's own
+# extent and the tip's uncertainty.
+CANNULA_OVERLAP_WARN_MM, SOURCE_CLEAR_MM = 0.3, 1.0
 SHAFT_CLEARANCE_WARN_MM = 1.0  # our own: about the k=2 uncertainty of tip and wall in a 1 mm scan
 # Names that planning systems and contouring guidelines give what lies inside the bony canal.
 _NAMED_LIKE_A_CORD = re.compile(r"cord|myelon|medulla|thecal|dura|sac\b|cauda", re.IGNORECASE)
@@ -36,16 +40,7 @@ def geometry_checks(e: Evidence) -> Iterator[Check]:
         message=f"needle {needle.method}, confidence {needle.confidence}, tip ±{needle.tip_uncertainty_mm:.1f} mm (k=1)"
         + _because(needle.reasons),
     )
-    by_hand = needle.method == "manual"  # what was not looked at must not read like a good answer
-    yield Check(
-        id="cannula-over-source",
-        status="fail" if needle.cannula_over_source else "warn" if by_hand else "pass",
-        message="steel of the guide cannula stands over the plastic tip: pull it back and scan again"
-        if needle.cannula_over_source
-        else "not looked for, the needle was given by hand: see in the slices that the plastic tip stands clear"
-        if by_hand
-        else "no cannula seen over the plastic tip",
-    )
+    yield _cannula_check(needle, e.plan.source)
     bend = needle.bending_mm
     if bend is None:
         bent, text = "warn", "bending not measured, the needle was given by hand: see in the slices that it is straight"
@@ -71,6 +66,29 @@ def geometry_checks(e: Evidence) -> Iterator[Check]:
         else f"applicator and cannula pass the canal at {clearance:.1f} mm{seen}",
     )
     yield from _given_checks(e)
+
+
+def _cannula_check(needle: Needle, source: PlanSource) -> Check:
+    """Steel over the plastic tip: over the source, over plastic alone, none seen, or not looked for."""
+    end = needle.cannula_end_lps_mm
+    end_mm = None if end is None else float((end - needle.tip_lps_mm) @ needle.axis_lps)
+    overlap_mm = 0.0 if end_mm is None else source.radiolucent_tip_length_mm - end_mm
+    clear_mm = None if end_mm is None else end_mm - source.tip_to_source_mm
+    if needle.method == "manual":  # what was not looked at must not read like a good answer
+        status: Status = "warn"
+        message = "not looked for, the needle was given by hand: see in the slices that the plastic tip stands clear"
+    elif needle.cannula_over_source if clear_mm is None else clear_mm < SOURCE_CLEAR_MM:
+        status = "fail"
+        message = "steel of the guide cannula stands over the source: pull it back and scan again"
+    elif needle.cannula_over_source or overlap_mm > CANNULA_OVERLAP_WARN_MM:
+        status = "warn"
+        message = (
+            f"steel of the guide cannula stands {overlap_mm:.1f} mm over the plastic tip, {clear_mm:.1f} mm short of the "
+            "source centre: pull it back and scan again"
+        )
+    else:
+        status, message = "pass", "no cannula seen over the plastic tip"
+    return Check(id="cannula-over-source", status=status, message=message)
 
 
 def _given_checks(e: Evidence) -> Iterator[Check]:

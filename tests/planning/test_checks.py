@@ -42,6 +42,11 @@ def low(**fields: Any) -> dict[str, Any]:
     return {"confidence": Confidence.LOW, "reasons": ("a reason",), **fields}
 
 
+def cannula_at(from_tip_mm: float) -> dict[str, Any]:
+    """The cannula's end so far from the tip; the plastic is 6 mm long, the source 3 mm from the tip."""
+    return {"cannula_end_lps_mm": cases.needle().tip_lps_mm + from_tip_mm * cases.AXIS_LPS}
+
+
 LABEL_MAP = CanalFile(name="canal.nii.gz", sha256="0" * 64, structure="1", frame_verified=False, notes=())
 
 TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
@@ -58,6 +63,10 @@ TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
     ("needle-confidence", "warn", {"at": cases.needle(**low())}),
     ("needle-confidence", "fail", {"at": cases.needle(**low(tip_uncertainty_mm=1.6))}),
     ("cannula-over-source", "fail", {"at": cases.needle(**low(cannula_over_source=True))}),
+    ("cannula-over-source", "warn", {"at": cases.needle(**low(cannula_over_source=True, **cannula_at(4.5)))}),
+    ("cannula-over-source", "warn", {"at": cases.needle(**cannula_at(5.6))}),
+    ("cannula-over-source", "fail", {"at": cases.needle(**low(cannula_over_source=True, **cannula_at(3.9)))}),
+    ("cannula-over-source", "fail", {"at": cases.needle(**cannula_at(2.0))}),
     ("needle-bent", "warn", {"at": cases.needle(bending_mm=1.1)}),
     ("needle-bent", "warn", {"at": cases.needle(method="manual", bending_mm=None)}),
     ("cannula-over-source", "warn", {"at": cases.needle(method="manual", bending_mm=None)}),
@@ -129,6 +138,14 @@ def test_a_cord_behind_the_canals_wall_and_a_canal_named_so_pass() -> None:
     plan = good(cord=cases.cord(13.1), canal_file=named)
 
     assert [status(plan, check_id) for check_id in ("cord-outside-canal", "cord-file", "canal-file")] == ["pass"] * 3
+
+
+def test_steel_over_plastic_says_by_how_much_and_a_cannula_that_stands_back_passes() -> None:
+    over = good(at=cases.needle(**low(cannula_over_source=True, **cannula_at(4.5))))
+    message = next(check.message for check in over.checks if check.id == "cannula-over-source")
+
+    assert "1.5 mm over the plastic tip, 1.5 mm short of the source centre" in message
+    assert status(good(at=cases.needle(**cannula_at(6.2))), "cannula-over-source") == "pass"
 
 
 def test_a_dose_equal_to_the_limit_is_not_over_it() -> None:
