@@ -20,14 +20,17 @@ from iort_planner.imaging.volume import ImageGrid
 if TYPE_CHECKING:
     from iort_planner.geometry.canal import SpinalCanal
     from iort_planner.geometry.needle import Needle
+    from iort_planner.geometry.vertebra_frame import Surroundings
     from iort_planner.imaging.volume import Volume
     from iort_planner.units import FloatArray
 
 BONE, HIDDEN = 1, 2  # values of `Vertebra.mask`
 # Our own bounds: T3 of a small person has about 15 ml, L5 of a large one 90 ml (with all spongiosa).
 _LEAST_ML, _MOST_ML = 8.0, 130.0
+_MOST_HEIGHT_TO_DEPTH = 1.2  # thoracic and lumbar bodies have 0.6 to 1.0 (0.6 to 0.85 in the tests' real CTs)
 _SMOOTH_MM = 0.8  # of the mask before its surface is taken: takes the stairs off
 _CLOSE_MM = 2.0
+_MIDDLE_MM = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,6 +86,11 @@ def segment_vertebra(volume: Volume, source_lps_mm: FloatArray, canal: SpinalCan
     area = surroundings(volume, source, canal, needle)
     discs = find_discs(area, source)
     body = body_mask(area, discs)
+    ratio = _height_to_depth(area, body)
+    if ratio > _MOST_HEIGHT_TO_DEPTH:
+        raise LevelError(
+            f"the vertebra is not told apart: the body found is {ratio:.1f} times as high as deep; a disc was missed"
+        )
     whole = _tidy(fill_needle(area, body | arch_mask(area, discs, body))) & (area.canal_mm > 0.0)
     millilitres = float(np.count_nonzero(whole)) * STEP_MM**3 / 1000.0
     if not _LEAST_ML <= millilitres <= _MOST_ML:
@@ -93,9 +101,9 @@ def segment_vertebra(volume: Volume, source_lps_mm: FloatArray, canal: SpinalCan
     vertices, faces = _surface(whole, area.grid)
     reasons = []
     if not (discs[0].seen and discs[1].seen):
-        reasons.append("the image ends within the planned level: the vertebra is cut")
+        reasons.append("the image ends within the planned level")
     if not volume.hu_calibrated:
-        reasons.append("the image's values are not HU: bone was told from soft tissue by relative grey values")
+        reasons.append("the image's values are not HU: bone by relative grey values")
     return Vertebra(
         vertices_lps_mm=vertices,
         faces=faces,
@@ -103,6 +111,17 @@ def segment_vertebra(volume: Volume, source_lps_mm: FloatArray, canal: SpinalCan
         grid=area.grid,
         reasons=tuple(reasons),
     )
+
+
+def _height_to_depth(area: Surroundings, body: BoolArray) -> float:
+    """Middle height of the body by its depth in the midline."""
+    footprint = body.any(axis=0)
+    middle = np.abs(area.left_mm.ravel()) < _MIDDLE_MM
+    depth = float(np.median(footprint[:, middle].sum(axis=0)))
+    heights = body.sum(axis=0)[:, middle]
+    if depth == 0.0:
+        raise LevelError("the vertebra is not told apart: no vertebral body was found before the canal")
+    return float(np.median(heights[heights > 0])) / depth
 
 
 def _tidy(vertebra: BoolArray) -> BoolArray:

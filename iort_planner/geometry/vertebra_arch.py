@@ -16,8 +16,8 @@ from iort_planner.geometry.vertebra_frame import STEP_MM, BoolArray, closing
 if TYPE_CHECKING:
     from iort_planner.geometry.vertebra_frame import Surroundings
 
-# Half way between soft tissue (50 HU) and thin cortex blurred to 300 to 400 HU.
-_BONE_HU = 180.0
+# Half way between soft tissue (50 HU) and thin cortex blurred to about 400 HU.
+_BONE_HU = 220.0
 # A joint space is a thin dark gap between bright walls (spongiosa is dark over more than the closing's width): the way
 # through it costs with the square of its depth. Cortex is cut at 600 HU.
 _FREE_HU, _COST_HU, _GAP_VOXELS = 600.0, 40.0, 5
@@ -29,7 +29,7 @@ _BESIDE_MM = 5.0  # behind the canal's wall, for both
 _NEIGHBOUR_BODY_MM = (7.0, 22.0)  # beyond a disc's middle
 _RIB_MM, _PROCESS_MM = 53.0, 38.0  # transverse processes end: lumbar at 50 mm, thoracic at 38 at most
 # A rib's neck runs from the body's corner, 20 mm aside, backwards and outwards before the transverse process.
-_NECK_MM, _NECK_SLOPE, _NECK_BEFORE_MM = 20.0, 0.6, 3.0
+_NECK_MM, _NECK_SLOPE, _NECK_BEFORE_MM = 20.0, 0.8, 2.0
 # The inferior articular process lies behind the superior one of the next level, about the disc's height.
 _FACET, _FACET_BEHIND_MM, _FACET_ASIDE_MM = (-0.05, 0.2), 4.0, (6.0, 18.0)
 _STREAK_MM, _UNEVEN_MM = (6.0, 14.0), 3.0
@@ -123,9 +123,7 @@ def _ribs(area: Surroundings, bone: BoolArray) -> BoolArray:
     """Voxels that are surely of a rib: what runs on to the side or out of the image, and its neck before the arch."""
     aside = np.abs(area.left_mm)
     lateral = bone & (aside > _PROCESS_MM)
-    end = np.zeros_like(bone)  # of the image, towards head or feet
-    end[1:] |= area.inside[1:] & ~area.inside[:-1]
-    end[:-1] |= area.inside[:-1] & ~area.inside[1:]
+    end = area.inside & ~ndimage.binary_erosion(area.inside, border_value=1)
     neck = (aside > _NECK_MM) & (area.posterior_mm < _NECK_SLOPE * (aside - _NECK_MM) - _NECK_BEFORE_MM)
     running = _touching(lateral, (aside > _RIB_MM) | end)
     return _touching(bone & (neck | running), running)

@@ -19,6 +19,7 @@ _CAP_HU = 500.0
 _MIDDLE_MM = 14.0  # the rays' origin before the canal's front wall; bodies are 25 to 38 mm deep
 _RAY_MM, _RAY_STEP_MM = (6.0, 36.0), 0.75
 _RAYS = 72
+_EDGE_BIAS_MM = 0.5  # the greatest fall lies outside the edge: its inner side is read over less than its outer one
 _HEIGHT_STEP_MM = 2.0
 _SOFT_PART = 2  # an outline's radius changes by at most this many ray steps from one ray to the next
 _BEND_COST_HU = 25.0  # per ray step of change; own choice, of the size of the noise
@@ -46,7 +47,7 @@ def body_mask(area: Surroundings, discs: tuple[DiscPlane, DiscPlane]) -> BoolArr
     steps = np.pad(steps.astype(np.float64), ((0, 0), (2, 2)), mode="wrap")
     steps = ndimage.median_filter(steps, size=(5, 5), mode="nearest")[:, 2:-2]
     steps = ndimage.gaussian_filter(steps, (0.7, 0.7), mode=("nearest", "wrap"))
-    radius = _RAY_MM[0] + _RAY_STEP_MM * steps
+    radius = _RAY_MM[0] + _RAY_STEP_MM * steps - _EDGE_BIAS_MM
     left, posterior = np.meshgrid(area.left_mm.ravel(), area.posterior_mm.ravel())
     turn = np.arctan2(posterior - middle_p, left) / (2.0 * np.pi) * _RAYS % _RAYS
     wrapped = np.concatenate([radius, radius[:, :1]], axis=1)

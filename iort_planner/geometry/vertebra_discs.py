@@ -110,7 +110,7 @@ def find_discs(area: Surroundings, source_lps_mm: FloatArray) -> tuple[DiscPlane
     if best is None:
         raise LevelError("the vertebra is not told apart: no disc was seen above or below the source")
     if at_source > max(best[1].valley_hu, best[2].valley_hu):
-        raise LevelError("the vertebra is not told apart: the source seems to lie in a disc")
+        raise LevelError("the vertebra is not told apart: a disc, or a streak of metal, runs through the source")
     return best[1], best[2]
 
 

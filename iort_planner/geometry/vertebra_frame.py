@@ -36,7 +36,8 @@ METAL_HU = 2000.0  # above dense cortical bone (to about 1900 HU in CT), below s
 _METAL_MARGIN_MM = 1.5
 # Where the image has no HU: the canal's content is read as 30 HU, the densest bone beside it as 700 HU.
 _SOFT_HU, _DENSE_HU, _DENSE_PERCENTILE = 30.0, 700.0, 93.0
-_LEAST_CONTRAST = 0.15  # of the densest value; below, canal and bone are not told apart
+# Of the spread (sigma) in the canal's content: soft tissue alone has its 93rd percentile 1.5 sigma above its middle.
+_LEAST_CONTRAST = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -235,7 +236,8 @@ def _as_hu(
     if content.size < 100 or beside.size < 100:
         raise LevelError("the vertebra is not told apart: too little of the canal lies in the image")
     soft, dense = float(np.median(content)), float(np.percentile(beside, _DENSE_PERCENTILE))
-    if dense - soft < _LEAST_CONTRAST * abs(dense):
+    spread = 0.5 * float(np.diff(np.percentile(content, [16.0, 84.0]))[0])
+    if dense - soft <= _LEAST_CONTRAST * spread:
         raise LevelError("the vertebra is not told apart: bone is hardly brighter than the canal in this image")
     scaled = _SOFT_HU + (values - soft) * ((_DENSE_HU - _SOFT_HU) / (dense - soft))
     return np.nan_to_num(scaled, nan=-1000.0).astype(np.float32)
