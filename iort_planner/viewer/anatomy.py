@@ -9,12 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from iort_planner.errors import CanalNotFoundError, LevelError
+from iort_planner.geometry.canal_surface import canal_from_mask
+from iort_planner.geometry.needle import Confidence, Needle
+from iort_planner.geometry.vertebra import Vertebra, segment_vertebra
 from iort_planner.imaging.volume import ImageGrid, Volume
 from iort_planner.units import FloatArray
 from iort_planner.viewer.meshes import Mesh
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from iort_planner.planning.plan import PlanNeedle
 
 # All our own choices for a clear picture. 80 mm across hold a vertebra with its processes; 25 mm up and down
 # the planned level (20 to 30 mm high) and the neighbours' near halves.
@@ -53,8 +59,9 @@ def bone_surface(
     source_lps_mm: FloatArray,
     metal: Sequence[Rod],
     canal: Mesh | None,
+    vertebra: Vertebra | None = None,
 ) -> Bone | None:
-    """Bone round the source without the needles' metal; None where the image holds none.
+    """Bone round the source without the needles' metal and the planned vertebra; None where the image holds no other.
 
     The image is first resampled on axes parallel to the
     patient's, so that the surface is the same however the image was stored.
@@ -73,10 +80,43 @@ def bone_surface(
         along = np.clip(offset @ rod.axis_lps, 0.0, None)
         distance = np.linalg.norm(offset - along[..., None] * rod.axis_lps, axis=-1)
         values[distance < rod.radius_mm + _METAL_MARGIN_MM] = low
+    if vertebra is not None:
+        values[_inside(vertebra, points)] = low
     values = ndimage.gaussian_filter(values, 0.6)
     values = _without_specks(values, level, low, float(np.prod(grid.spacing_mm)))
     mesh = _contour(values, level, grid, ~_beyond_reach(points, source_lps_mm, canal))
     return None if mesh is None else Bone(mesh=mesh, label=label)
+
+
+def planned_vertebra(
+    volume: Volume, needle: PlanNeedle, canal_mask: npt.NDArray[np.uint8] | None
+) -> tuple[Vertebra | None, str]:
+    """The planned vertebra told from its surroundings, or why it is not."""
+    if canal_mask is None:
+        return None, "the vertebra is not told apart: the canal was given by points"
+    source = np.array(needle.source_lps_mm)
+    pose = Needle(
+        label=needle.label,
+        tip_lps_mm=np.array(needle.tip_lps_mm),
+        axis_lps=np.array(needle.axis_lps),
+        source_lps_mm=source,
+        method=needle.method,
+        confidence=Confidence(needle.confidence),
+        tip_uncertainty_mm=needle.tip_uncertainty_mm,
+    )
+    try:
+        canal = canal_from_mask(canal_mask, volume.grid, source, hu_calibrated=volume.hu_calibrated)
+        return segment_vertebra(volume, source, canal, pose), ""
+    except (LevelError, CanalNotFoundError) as error:
+        return None, str(error)
+
+
+def _inside(vertebra: Vertebra, points_lps_mm: FloatArray) -> npt.NDArray[np.bool_]:
+    """Whether points lie in the vertebra or at most about a voxel beside it."""
+    wide = ndimage.binary_dilation(vertebra.mask > 0, iterations=2).astype(np.float32)
+    index = np.moveaxis(vertebra.grid.lps_to_index(points_lps_mm)[..., ::-1], -1, 0)
+    result: npt.NDArray[np.bool_] = ndimage.map_coordinates(wide, index.reshape(3, -1), order=0, cval=0.0) > 0.5
+    return result.reshape(points_lps_mm.shape[:-1])
 
 
 def canal_surface(grid: ImageGrid, mask: npt.NDArray[np.uint8], source_lps_mm: FloatArray) -> Mesh | None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from iort_planner.units import FloatArray
 from iort_planner.viewer import palette
-from iort_planner.viewer.anatomy import Rod, bone_surface, canal_surface
+from iort_planner.viewer.anatomy import Rod, bone_surface, canal_surface, planned_vertebra
 from iort_planner.viewer.meshes import Mesh, needle_mesh, sphere_mesh, tube_mesh
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ _CAMERA_ELEVATIONS_DEG = (35.0, 28.0, 42.0, 20.0, 50.0)
 _CAMERA_DISTANCE_MM = 300.0
 _CAMERA_VIEW_ANGLE_DEG = 16.0
 _CAMERA_SHIFT_MM = 12.0
+# Tried on the same: the source and the isodoses show through the planned vertebra; its neighbours only frame it.
+_VERTEBRA_OPACITY, _OTHER_BONE_OPACITY, _BONE_OPACITY = 0.45, 0.07, 0.3
 _CLEAR_MM = 6.0  # the nearest canal point is free when it is seen this far from the needle's middle line
 
 
@@ -35,7 +37,8 @@ class Surface:
     Parameters
     ----------
     kind : str
-        ``bone``, ``shaft``, ``tip``, ``cannula``, ``canal``, ``isodose``, ``marker`` or ``distance``.
+        ``vertebra`` (the planned one), ``bone`` (the rest), ``shaft``, ``tip``, ``cannula``, ``canal``, ``isodose``,
+        ``marker`` or ``distance``.
     label : str
         What the legend says; empty for what has no line of its own there.
     mesh : Mesh
@@ -131,11 +134,29 @@ def build_scene(plan: Plan, volume: Volume, canal_mask: npt.NDArray[np.uint8] | 
     source = np.array(needle.source_lps_mm)
     metal = [_metal(plan, each) for each in plan.needles]
     canal = canal_surface(volume.grid, canal_mask, source) if canal_mask is not None else None
-    bone = bone_surface(volume, source, metal, canal)
-    if bone is None:
+    vertebra, why_not = planned_vertebra(volume, needle, canal_mask)
+    bone = bone_surface(volume, source, metal, canal, vertebra)
+    if vertebra is not None:
+        mesh = Mesh(vertices_lps_mm=vertebra.vertices_lps_mm, faces=vertebra.faces)
+        surfaces.append(
+            Surface(
+                kind="vertebra",
+                label="planned vertebra",
+                mesh=mesh,
+                colour=palette.VERTEBRA_COLOUR,
+                opacity=_VERTEBRA_OPACITY,
+            )
+        )
+        notes.extend(f"vertebra: {reason}" for reason in vertebra.reasons)
+    elif bone is not None:
+        notes.append(why_not)
+    if bone is not None:
+        label = bone.label if vertebra is None else f"other {bone.label}"
+        opacity = _BONE_OPACITY if vertebra is None else _OTHER_BONE_OPACITY
+        colour = palette.BONE_COLOUR if vertebra is None else palette.OTHER_BONE_COLOUR
+        surfaces.append(Surface(kind="bone", label=label, mesh=bone.mesh, colour=colour, opacity=opacity))
+    elif vertebra is None:
         notes.append("no bone surface at this level: not drawn")
-    else:
-        surfaces.append(Surface(kind="bone", label=bone.label, mesh=bone.mesh, colour=palette.BONE_COLOUR, opacity=0.3))
     if canal is not None:
         surfaces.append(
             Surface(kind="canal", label="spinal canal", mesh=canal, colour=palette.CANAL_COLOUR, opacity=0.75)

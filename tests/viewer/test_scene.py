@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from iort_planner.geometry.canal import segment_canal
+from iort_planner.geometry.canal_surface import canal_mask
 from iort_planner.imaging.volume import Volume
+from iort_planner.phantom import Phantom, build, find_spec, read_spec
+from iort_planner.phantom.tissues import Label
+from iort_planner.planning.plan import Plan
 from iort_planner.units import FloatArray
 from iort_planner.viewer.scene import Scene, Surface, _camera, build_scene
 from tests import plan_factory as factory
@@ -31,6 +36,37 @@ STORED = {
 @pytest.fixture(scope="module")
 def scene() -> Scene:
     return build_scene(*factory.example())
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return build(read_spec(find_spec("small")), seed=5)
+
+
+@pytest.fixture(scope="module")
+def planned(phantom: Phantom) -> tuple[Plan, Volume, factory.Mask]:
+    """A plan on a phantom, with neighbours and ribs round the planned vertebra."""
+    truth = phantom.truth
+    plan = factory.make_example_plan(phantom.volume)
+    tip, axis, source, nearest = (
+        tuple(float(v) for v in point)
+        for point in (truth.tip_lps_mm, truth.axis_lps, truth.source_lps_mm, truth.nearest_point_lps_mm)
+    )
+    needle = dataclasses.replace(
+        plan.needles[0], tip_lps_mm=tip, axis_lps=axis, source_lps_mm=source, cannula_end_lps_mm=None
+    )
+    plan = dataclasses.replace(
+        plan, needles=(needle,), canal=dataclasses.replace(plan.canal, nearest_point_lps_mm=nearest)
+    )
+    canal = segment_canal(phantom.volume, truth.source_lps_mm, truth.axis_lps)
+    return plan, phantom.volume, canal_mask(canal, phantom.volume.grid)
+
+
+def labels_at(phantom: Phantom, points: FloatArray) -> FloatArray:
+    grid = phantom.volume.grid
+    index = np.clip(np.rint(grid.lps_to_index(points)).astype(int), 0, np.array(grid.size_voxels) - 1)
+    result: FloatArray = phantom.labels[index[:, 2], index[:, 1], index[:, 0]]
+    return result
 
 
 def only(scene: Scene, kind: str) -> Surface:
@@ -102,6 +138,42 @@ def test_a_lump_at_the_patients_left_is_drawn_at_the_patients_left() -> None:
     volume = Volume(values=np.where(lump, 900, 0).astype(np.int16), grid=grid, hu_calibrated=True)
     scene = build_scene(factory.make_example_plan(volume), volume, None)
     np.testing.assert_allclose(only(scene, "bone").mesh.vertices_lps_mm.mean(axis=0), centre, atol=0.5)
+
+
+def test_the_planned_vertebra_is_drawn_apart_from_the_faint_rest(
+    phantom: Phantom, planned: tuple[Plan, Volume, factory.Mask]
+) -> None:
+    scene = build_scene(*planned)
+    vertebra, rest = only(scene, "vertebra"), only(scene, "bone")
+    assert vertebra.opacity > 4.0 * rest.opacity
+    assert vertebra.label == "planned vertebra"
+    assert rest.label.startswith("other bone")
+    assert scene.notes == ()
+    # a millimetre inside the surface there is the vertebra's bone, not a rib's or a neighbour's
+    corners = vertebra.mesh.vertices_lps_mm[vertebra.mesh.faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    labels = labels_at(phantom, corners.mean(axis=1) - 1.5 * normals)
+    labels = labels[~np.isin(labels, (Label.STEEL, Label.PLASTIC))]
+    assert np.mean(labels == Label.TARGET_VERTEBRA) > 0.9
+    assert np.mean(np.isin(labels, (Label.RIB, Label.OTHER_VERTEBRA))) < 0.04
+    # and the rest is not drawn through it
+    distance = cKDTree(phantom.volume.grid.voxel_centres_lps_mm()[phantom.mask(Label.TARGET_VERTEBRA)]).query(
+        rest.mesh.vertices_lps_mm
+    )[0]
+    assert np.mean(distance < 1.0) < 0.05
+
+
+def test_where_the_vertebra_is_not_told_apart_all_bone_is_drawn_with_the_reason(
+    planned: tuple[Plan, Volume, factory.Mask],
+) -> None:
+    plan, volume, _ = planned
+    points = (plan.canal.nearest_point_lps_mm,)
+    plan = dataclasses.replace(plan, canal=dataclasses.replace(plan.canal, method="points", points_lps_mm=points))
+    scene = build_scene(plan, volume, None)
+    assert scene.of_kind("vertebra") == ()
+    assert only(scene, "bone").opacity >= 0.3
+    assert any("not told apart" in note for note in scene.notes)
 
 
 def test_an_image_without_bone_is_drawn_without_and_says_so() -> None:
