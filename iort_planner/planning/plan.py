@@ -73,6 +73,7 @@ class PlanNeedle:
     tip_uncertainty_mm: float
     bending_mm: float | None
     cannula_end_lps_mm: Vector | None
+    tip_covariance_lps_mm2: tuple[Vector, Vector, Vector] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ def test_a_plan_is_read_back_equal(tmp_path: Path) -> None:
         cases.plan(dose_gy=50.0, limit_gy=0.1, wall=cases.canal(20.0)),
         cases.plan(cord=cases.cord(), correction=cases.correction()),
         cases.plan(cord=cases.cord(60.0)),
+        cases.plan(at=cases.needle(tip_covariance_lps_mm2=[[0.1, 0.01, 0.0], [0.01, 0.03, 0.0], [0.0, 0.0, 0.03]])),
     ):
         path = tmp_path / "plan.json"
         path.write_bytes(plan.to_json().encode("utf-8"))

@@ -34,6 +34,7 @@ def test_without_a_renderer_everything_else_is_written_and_the_plan_says_which_p
         "scan",
         "needle",
         "canal",
+        "level",
         "dose and checks",
         "3-D picture",
         "slices",
