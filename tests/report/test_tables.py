@@ -6,6 +6,8 @@ import dataclasses
 
 import pytest
 
+from iort_planner.cli.summary import summary
+from iort_planner.planning.plan import Plan, PlanCord, PlanCorrection
 from iort_planner.report import tables
 from tests.plan_factory import example
 
@@ -59,3 +61,58 @@ def test_a_shaft_in_the_canal_is_called_that() -> None:
     assert "stands in the canal" in tile[2]
     tile = next(t for t in tables.headline(plan) if t[0] == "Shaft to canal")
     assert "stands in" not in tile[2]
+
+
+def example_with_everything() -> Plan:
+    """A corrected canal, a cord and a second needle."""
+    plan = example()[0]
+    needle = plan.needles[0]
+    (x, y, z), (u, v, w) = needle.tip_lps_mm, needle.source_lps_mm
+    second = dataclasses.replace(needle, label="2", tip_lps_mm=(x + 8.0, y, z), source_lps_mm=(u + 8.0, v, w))
+    nearest = plan.canal.nearest_point_lps_mm
+    canal = dataclasses.replace(
+        plan.canal,
+        corrections=(PlanCorrection(point_lps_mm=nearest, moved_mm=1.26),),
+        uncorrected_distance_from_source_mm=12.34,
+    )
+    cord = PlanCord(
+        file="rs.dcm",
+        sha256="ab" * 32,
+        structure="2 SpinalCord",
+        distance_from_source_mm=14.25,
+        distance_from_tip_mm=16.75,
+        nearest_point_lps_mm=nearest,
+        max_dose_gy=4.2,
+        max_dose_gy_rbe=5.46,
+        notes=("12.0 % of it lies outside the image",),
+    )
+    return dataclasses.replace(plan, needles=(needle, second), canal=canal, cord=cord)
+
+
+def test_the_first_page_names_what_the_limit_refers_to_and_whatever_else_was_given_or_seen() -> None:
+    assert [name for name, _ in tables.named(example()[0])] == ["The limit refers to", "Way to the canal"]
+    rows = dict(tables.named(example_with_everything()))
+
+    assert rows["The limit refers to"] == "bony canal wall (found automatically)"
+    assert rows["Canal corrected"] == "by hand at 1 wall point(s); before that 12.3 mm from the source centre"
+    assert rows["Cord or sac"].startswith("14.2 mm from the source centre, at most 4.20 Gy | 5.46 Gy(RBE)")
+    assert "metal in the way, no dwell in it" in rows["Needle 2"]
+
+
+def test_the_second_page_has_every_end_point_and_where_a_cord_came_from() -> None:
+    plan = example_with_everything()
+    text = "\n".join(f"{name}: {value}" for name, value in tables.sections(plan)[1][1])
+
+    for part in (plan.canal.segments.tip, plan.canal.segments.surface, plan.canal.segments.shaft):
+        ends = [", ".join(f"{value:.2f}" for value in end) for end in (part.from_lps_mm, part.to_lps_mm)]
+        assert f"{part.length_mm:.1f} mm, from LPS {ends[0]} to {ends[1]}" in text
+    for words in ("rs.dcm, 2 SpinalCord; 12.0 % of it lies outside", "ab" * 32, "the wall lay 1.3 mm away", "needle 2"):
+        assert words in text
+
+
+def test_the_summary_names_cord_correction_and_second_needle_in_one_line_each() -> None:
+    lines = summary(example_with_everything()).splitlines()
+
+    for start in ("cord or sac          14.2 mm from", "canal, corrected     by hand", "needle 2             tip LPS"):
+        assert sum(line.startswith(start) for line in lines) == 1
+    assert max(len(line) for line in lines) <= 132
