@@ -115,7 +115,7 @@ def segment_vertebra(volume: Volume, source_lps_mm: FloatArray, canal: SpinalCan
 
 def _height_to_depth(area: Surroundings, body: BoolArray) -> float:
     """Middle height of the body by its depth in the midline."""
-    footprint = body.any(axis=0)
+    footprint: BoolArray = np.any(body, axis=0)
     middle = np.abs(area.left_mm.ravel()) < _MIDDLE_MM
     depth = float(np.median(footprint[:, middle].sum(axis=0)))
     heights = body.sum(axis=0)[:, middle]

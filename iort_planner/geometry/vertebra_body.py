@@ -21,7 +21,7 @@ _RAY_MM, _RAY_STEP_MM = (6.0, 36.0), 0.75
 _RAYS = 72
 _EDGE_BIAS_MM = 0.5  # the greatest fall lies outside the edge: its inner side is read over less than its outer one
 _HEIGHT_STEP_MM = 2.0
-_SOFT_PART = 2  # an outline's radius changes by at most this many ray steps from one ray to the next
+_MOST_BEND = 2  # an outline's radius changes by at most this many ray steps from one ray to the next
 _BEND_COST_HU = 25.0  # per ray step of change; own choice, of the size of the noise
 _TO_PLATE_MM = 9.0  # from a disc's middle to the endplate: discs are up to 14 mm high, and planes may lie aslant
 _EDGE_MM = 2.0
@@ -35,7 +35,7 @@ def body_mask(area: Surroundings, discs: tuple[DiscPlane, DiscPlane]) -> BoolArr
     middle_p = front_wall_mm(area) - _MIDDLE_MM
     cranial = area.cranial_mm.ravel()
     # slices that lie in the body all over, for the outline; towards the discs it goes on from there
-    low, high = (float(disc.cranial_mm(0.0, middle_p)) for disc in discs)
+    low, high = (disc.middle_mm(middle_p) for disc in discs)
     held = np.flatnonzero(area.inside[:, :, area.inside.shape[2] // 2].any(axis=1))
     low, high = max(low, float(cranial[held[0]])), min(high, float(cranial[held[-1]]))
     heights = np.arange(low + 3.0, high - 2.9, _HEIGHT_STEP_MM)
@@ -58,7 +58,7 @@ def body_mask(area: Surroundings, discs: tuple[DiscPlane, DiscPlane]) -> BoolArr
     )
     inside: BoolArray = np.hypot(left, posterior - middle_p)[None] <= reach
     inside &= area.inside & (area.canal_mm > 0.0) & (area.posterior_mm <= front_wall_mm(area) + _BACK_MM)
-    footprint = inside.any(axis=0)
+    footprint: BoolArray = np.any(inside, axis=0)
     for disc, sign in zip(discs, (1.0, -1.0), strict=True):
         plate = _endplate(area, smooth, disc, sign, footprint)
         inside &= sign * area.cranial_mm >= sign * plate[None]
@@ -98,16 +98,16 @@ def _best_ring(reward: FloatArray) -> npt.NDArray[np.int64]:
     """Closed ring of the highest total reward, a step for each ray; by dynamic programming, twice round."""
     rays, count = reward.shape
     order = np.concatenate([np.arange(rays), np.arange(rays)])
-    changes = np.arange(-_SOFT_PART, _SOFT_PART + 1)
+    changes = list(range(-_MOST_BEND, _MOST_BEND + 1))
     total = reward[0].copy()
     back = np.zeros((order.size, count), dtype=np.int64)
     for n in range(1, order.size):
-        shifted = np.full((changes.size, count), -np.inf)
+        shifted = np.full((len(changes), count), -np.inf)
         for m, change in enumerate(changes):
             start, stop = max(0, -change), min(count, count - change)
             shifted[m, start:stop] = total[start + change : stop + change] - _BEND_COST_HU * abs(change)
         choice = np.argmax(shifted, axis=0)
-        back[n] = np.arange(count) + changes[choice]
+        back[n] = np.arange(count) + np.array(changes)[choice]
         total = shifted[choice, np.arange(count)] + reward[order[n]]
     steps = np.zeros(order.size, dtype=np.int64)
     steps[-1] = int(np.argmax(total))
@@ -123,6 +123,8 @@ def _endplate(
     """Height of the body's surface towards a disc at each column; the disc's plane where the image ends before it."""
     left, posterior = area.left_mm[0], area.posterior_mm[0]
     plane = np.broadcast_to(disc.cranial_mm(left, posterior), footprint.shape)
+    if not footprint.any():
+        return np.array(plane)
     if not disc.seen:  # perhaps a part of the disc was
         plane = _image_end(area, sign)
     depth = np.arange(-_EDGE_MM, _TO_PLATE_MM + _EDGE_MM + 0.1, 0.5)

@@ -62,6 +62,10 @@ class DiscPlane:
         result: FloatArray = self.height_mm + self.aside * left_mm + self.along * posterior_mm
         return result
 
+    def middle_mm(self, posterior_mm: float) -> float:
+        """Height of the plane in the midline."""
+        return self.height_mm + self.along * posterior_mm
+
 
 def find_discs(area: Surroundings, source_lps_mm: FloatArray) -> tuple[DiscPlane, DiscPlane]:
     """The disc below and the one above the source; the image's end where it ends before a disc is seen.
@@ -97,7 +101,7 @@ def find_discs(area: Surroundings, source_lps_mm: FloatArray) -> tuple[DiscPlane
     best: tuple[float, DiscPlane, DiscPlane] | None = None
     for low in options[0]:
         for high in options[1]:
-            pitch = float(high.cranial_mm(0.0, middle_p) - low.cranial_mm(0.0, middle_p))
+            pitch = high.middle_mm(middle_p) - low.middle_mm(middle_p)
             whole = low.seen and high.seen
             wedge = max(abs(low.along - high.along), abs(low.aside - high.aside))
             slack = _END_SLACK_MM * ((not low.seen) + (not high.seen))

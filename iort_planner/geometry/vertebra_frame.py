@@ -105,7 +105,7 @@ def surroundings(volume: Volume, source_lps_mm: FloatArray, canal: SpinalCanal, 
     bright = hu > METAL_HU
     if bright.any():
         hidden |= ndimage.distance_transform_edt(~bright, sampling=STEP_MM) <= _METAL_MARGIN_MM
-    axes = [start + STEP_MM * np.arange(n) for (start, _), n in zip(REACH_MM, size, strict=True)]
+    axes = [start + STEP_MM * np.arange(n, dtype=np.float64) for (start, _), n in zip(REACH_MM, size, strict=True)]
     return Surroundings(
         grid=grid,
         hu=np.minimum(hu, np.float32(_CAP_HU)),
@@ -161,7 +161,8 @@ def _canal_axis(canal: SpinalCanal, source: FloatArray) -> tuple[FloatArray, Flo
         if near.shape[0] < 12 or np.ptp((near - source) @ along) < 12.0:
             raise LevelError("the vertebra is not told apart: too little of the canal lies at the source's height")
         # the line through the middles of thin slabs: a principal axis would follow the canal's uneven ends
-        heights = np.linspace(*np.percentile((near - source) @ along, [2.0, 98.0]), 9)
+        lowest, highest = (float(v) for v in np.percentile((near - source) @ along, [2.0, 98.0]))
+        heights = np.linspace(lowest, highest, 9)
         slabs = [near[np.abs((near - source) @ along - h) <= 3.0] for h in heights]
         middles = np.array([0.5 * (slab.min(axis=0) + slab.max(axis=0)) for slab in slabs if slab.shape[0] >= 6])
         if middles.shape[0] < 3:
@@ -218,7 +219,8 @@ def _continued(values: npt.NDArray[np.float32], inside: BoolArray) -> npt.NDArra
     first = np.argmax(inside, axis=0)
     last = inside.shape[0] - 1 - np.argmax(inside[::-1], axis=0)
     nearest = np.clip(np.arange(inside.shape[0])[:, None, None], first, last)
-    return np.take_along_axis(values, nearest, axis=0)
+    result: npt.NDArray[np.float32] = np.take_along_axis(values, nearest, axis=0)
+    return result
 
 
 def _as_hu(
@@ -230,7 +232,8 @@ def _as_hu(
 ) -> npt.NDArray[np.float32]:
     """HU, or grey values scaled so that the canal's content and the bone beside it look like HU."""
     if volume.hu_calibrated:
-        return np.nan_to_num(values, nan=-1000.0)
+        known: npt.NDArray[np.float32] = np.nan_to_num(values, nan=-1000.0)
+        return known
     content = values[inside & (canal_mm < -2.0) & ~hidden]
     beside = values[inside & (canal_mm > 0.0) & (canal_mm < 8.0) & ~hidden]
     if content.size < 100 or beside.size < 100:
@@ -240,4 +243,5 @@ def _as_hu(
     if dense - soft <= _LEAST_CONTRAST * spread:
         raise LevelError("the vertebra is not told apart: bone is hardly brighter than the canal in this image")
     scaled = _SOFT_HU + (values - soft) * ((_DENSE_HU - _SOFT_HU) / (dense - soft))
-    return np.nan_to_num(scaled, nan=-1000.0).astype(np.float32)
+    result: npt.NDArray[np.float32] = np.nan_to_num(scaled, nan=-1000.0).astype(np.float32)
+    return result

@@ -129,7 +129,8 @@ def build_scene(plan: Plan, volume: Volume, canal_mask: npt.NDArray[np.uint8] | 
     canal_mask : ndarray of shape (nk, nj, ni), uint8, or None
         The plan's canal on the image's grid; None for a plan on given points.
     """
-    surfaces, notes = [], []
+    surfaces: list[Surface] = []
+    notes: list[str] = []
     needle = plan.needles[0]
     source = np.array(needle.source_lps_mm)
     metal = [_metal(plan, each) for each in plan.needles]

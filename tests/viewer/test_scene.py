@@ -43,20 +43,27 @@ def phantom() -> Phantom:
     return build(read_spec(find_spec("small")), seed=5)
 
 
+def triple(point: FloatArray) -> tuple[float, float, float]:
+    x, y, z = (float(v) for v in point)
+    return (x, y, z)
+
+
 @pytest.fixture(scope="module")
 def planned(phantom: Phantom) -> tuple[Plan, Volume, factory.Mask]:
     """A plan on a phantom, with neighbours and ribs round the planned vertebra."""
     truth = phantom.truth
     plan = factory.make_example_plan(phantom.volume)
-    tip, axis, source, nearest = (
-        tuple(float(v) for v in point)
-        for point in (truth.tip_lps_mm, truth.axis_lps, truth.source_lps_mm, truth.nearest_point_lps_mm)
-    )
     needle = dataclasses.replace(
-        plan.needles[0], tip_lps_mm=tip, axis_lps=axis, source_lps_mm=source, cannula_end_lps_mm=None
+        plan.needles[0],
+        tip_lps_mm=triple(truth.tip_lps_mm),
+        axis_lps=triple(truth.axis_lps),
+        source_lps_mm=triple(truth.source_lps_mm),
+        cannula_end_lps_mm=None,
     )
     plan = dataclasses.replace(
-        plan, needles=(needle,), canal=dataclasses.replace(plan.canal, nearest_point_lps_mm=nearest)
+        plan,
+        needles=(needle,),
+        canal=dataclasses.replace(plan.canal, nearest_point_lps_mm=triple(truth.nearest_point_lps_mm)),
     )
     canal = segment_canal(phantom.volume, truth.source_lps_mm, truth.axis_lps)
     return plan, phantom.volume, canal_mask(canal, phantom.volume.grid)
