@@ -49,13 +49,15 @@ class Needle:
         ``auto`` or ``manual``.
     confidence : Confidence
     tip_uncertainty_mm : float
-        k=1, of the tip's position along the axis and across it taken together.
+        k=1, of the tip's position along the axis and across it taken together: the root of the covariance's trace.
+    tip_covariance_lps_mm2 : ndarray of shape (3, 3) or None, mm2
+        Of the tip's position; None for a pose given by hand.
     bending_mm : float or None
         Largest distance of the visible centre line from the chord between its ends; None if not seen.
     cannula_end_lps_mm : ndarray of shape (3,) or None
         Distal end of the guide cannula where it was seen in the image.
     cannula_over_source : bool
-        Whether steel of the cannula stands over the source.
+        Whether the cannula's end lies distal of the source centre; where that cannot be told, the confidence is low.
     reasons : tuple of str
         Why the confidence is low; empty when it is high.
     """
@@ -71,6 +73,7 @@ class Needle:
     cannula_end_lps_mm: FloatArray | None = None
     cannula_over_source: bool = False
     reasons: tuple[str, ...] = field(default=())
+    tip_covariance_lps_mm2: FloatArray | None = None
 
     def __post_init__(self) -> None:
         for name in ("tip_lps_mm", "axis_lps", "source_lps_mm", "cannula_end_lps_mm"):
@@ -82,6 +85,12 @@ class Needle:
                 raise InputError(f"needle: {name} must be three finite numbers, got {array.tolist()}")
             array.setflags(write=False)
             object.__setattr__(self, name, array)
+        if self.tip_covariance_lps_mm2 is not None:
+            covariance: npt.NDArray[np.float64] = np.array(self.tip_covariance_lps_mm2, dtype=np.float64)
+            if covariance.shape != (3, 3) or not np.all(np.isfinite(covariance)):
+                raise InputError(f"needle: tip_covariance_lps_mm2 must be 3 x 3 finite numbers, got {covariance.tolist()}")
+            covariance.setflags(write=False)
+            object.__setattr__(self, "tip_covariance_lps_mm2", covariance)
         if abs(float(np.linalg.norm(self.axis_lps)) - 1.0) > 1e-9:
             raise InputError(f"needle: axis {self.axis_lps.tolist()} is not a unit vector")
 
@@ -158,4 +167,13 @@ def locate_needle(volume: Volume, applicator: Applicator, hint_lps_mm: FloatArra
     """Find the needle in the image; see `iort_planner.geometry.needle_detection.detect`."""
     from iort_planner.geometry.needle_detection import detect
 
-    return detect(volume, applicator, hint_lps_mm)
+    return detect(volume, applicator, hint_lps_mm)[0]
+
+
+def locate_needles(
+    volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | None = None
+) -> tuple[Needle, ...]:
+    """Find all needles in the image, the one meant first; see `iort_planner.geometry.needle_detection.detect`."""
+    from iort_planner.geometry.needle_detection import detect
+
+    return detect(volume, applicator, hint_lps_mm, others=True)

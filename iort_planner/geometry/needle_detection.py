@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,7 @@ from iort_planner.errors import NeedleNotFoundError
 from iort_planner.geometry.needle import STEEL_HU, Confidence, Needle
 from iort_planner.geometry.needle_candidates import find_lines
 from iort_planner.geometry.needle_measure import Measurement, Shaft, measure_end, orient
-from iort_planner.geometry.needle_profile import EndKind, Profile, air_level, measure_profile
+from iort_planner.geometry.needle_profile import air_level, measure_profile
 
 if TYPE_CHECKING:
     from iort_planner.applicator import Applicator
@@ -30,28 +29,29 @@ _AREA_MM2 = (7.0, 50.0)  # apparent section: half of a 4.4 mm disc to a 5.4 mm o
 # Apparent section near the distal end over the applicator's own: blooming of a cut 4.4 mm shaft reaches 1.7, a cannula
 # of 5.4 mm flush with the end 2.3; a file with another diameter by a third is beyond. Our own choice.
 _AREA_RATIO = (0.5, 2.6)
+_HUB_MARGIN_MM = 3.0  # where thick metal begins is seen to a few mm
+_RIVAL_SHARE = (0.6, 0.75)  # of the longest: below the first a cut piece is no rival, beyond the second it is its equal
+_MOST_LINES = 16
 _HINT_MM = 20.0  # a hint further than this from every needle is a mistake
-# Of the core's value; scans without streaks leave 0.06. In 150 random phantoms (tests/sweeps) the tip was off by at
-# most 0.25 mm below this, and by at most 0.65 mm above it.
-_MISFIT = 0.20
-_MISFIT_MM = 1.0  # own sweep over scans with simulated streaks: 0.2 mm where the misfit is 0.2
-_FLOOR_MM = 0.1  # what the model itself leaves in noiseless scans and in how well an applicator's length is known
+_MISFIT = 0.24  # of the core's value; scans without streaks leave 0.03
+# Errors per relative misfit: own sweep over scans with simulated streaks (tests/geometry/needle_scenes.py).
+_MISFIT_ALONG_MM, _MISFIT_ACROSS_MM = 1.0, 2.0
+_VOXEL_SHARE = 0.05  # of the voxel's extent along the axis
+_LEVER_MM = 20.0
+_FLOOR_MM = 0.07  # what the model itself leaves in noiseless scans, and how well an applicator's length is known
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Candidate:
-    shaft: Shaft
-    profile: Profile
-
-    def distance_mm(self, point_lps_mm: FloatArray) -> float:
-        """From a point to the visible metal."""
-        local = self.shaft.frame.to_local(point_lps_mm)
-        excess = local[2] - np.clip(local[2], 0.0, self.shaft.visible_mm)
-        return float(np.hypot(np.hypot(local[0], local[1]), excess))
+def _distance_mm(shaft: Shaft, point_lps_mm: FloatArray) -> float:
+    """From a point to the visible metal."""
+    local = shaft.frame.to_local(point_lps_mm)
+    excess = local[2] - np.clip(local[2], 0.0, shaft.visible_mm)
+    return float(np.hypot(np.hypot(local[0], local[1]), excess))
 
 
-def detect(volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | None = None) -> Needle:
-    """Find the needle and its pose.
+def detect(
+    volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | None = None, *, others: bool = False
+) -> tuple[Needle, ...]:
+    """Find the needles and their poses.
 
     Parameters
     ----------
@@ -60,43 +60,49 @@ def detect(volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | Non
         Its diameter replaces what the scan cuts off; its lengths lead from the metal's end to tip and source.
     hint_lps_mm : ndarray of shape (3,), mm, optional
         A point on or near the needle, to choose among several.
+    others : bool
+        Whether to measure the other needles too.
 
     Returns
     -------
-    Needle
-        ``method`` ``auto``; low confidence always with its reasons.
+    tuple of Needle
+        The one meant first, labels ``1``, ``2``, ... in order; ``method`` ``auto``; low confidence always with its
+        reasons.
 
     Raises
     ------
     NeedleNotFoundError
         If no straight metal enters the body and ends in it, or several do and nothing tells which is meant.
-
-    Notes
-    -----
-    ``tip_uncertainty_mm`` (k=1) is the root of the sum of squares of: 0.1 mm (model, applicator's length);
-    0.05 of the voxel's extent along the axis; 1 mm times the relative misfit (streaks); the fit's own sigma
-    of the end; the fit's sigma of the direction times 20 mm (the fitted middle to the tip); half the
-    distance between readings that fit alike.
     """
-    candidates, seen = _candidates(volume)
-    chosen, reasons = _choose(candidates, seen, hint_lps_mm)
-    measured = measure_end(volume, chosen.shaft, applicator)
-    reasons += [*measured.reasons, *_doubts(volume, chosen.shaft, measured, applicator)]
+    candidates, seen = _candidates(volume, applicator)
+    chosen, reasons = _choose(candidates, seen, hint_lps_mm, applicator)
+    rest = [shaft for shaft in candidates if shaft is not chosen and not _screw(shaft, applicator)] if others else []
+    return (
+        _measured(volume, chosen, applicator, "1", reasons),
+        *(_measured(volume, shaft, applicator, str(n), []) for n, shaft in enumerate(rest, start=2)),
+    )
+
+
+def _measured(volume: Volume, shaft: Shaft, applicator: Applicator, label: str, reasons: list[str]) -> Needle:
+    measured = measure_end(volume, shaft, applicator)
+    reasons = [*reasons, *measured.reasons, *_doubts(volume, shaft, measured, applicator)]
     axis = measured.axis_lps
     tip = applicator.tip_from_metal_end_lps_mm(measured.metal_end_lps_mm, axis)
     if not bool(volume.grid.contains(tip)):
         reasons.append("the tip lies outside the image")
+    covariance = _covariance(volume, measured)
     return Needle(
-        label="1",
+        label=label,
         tip_lps_mm=tip,
         axis_lps=axis,
         source_lps_mm=applicator.source_lps_mm(tip, axis),
         method="auto",
         confidence=Confidence.LOW if reasons else Confidence.HIGH,
-        tip_uncertainty_mm=_uncertainty_mm(volume, measured),
+        tip_uncertainty_mm=float(np.sqrt(np.trace(covariance))),
+        tip_covariance_lps_mm2=covariance,
         bending_mm=measured.bending_mm,
         cannula_end_lps_mm=measured.cannula_end_lps_mm,
-        cannula_over_source=measured.cannula_over_plastic,
+        cannula_over_source=measured.cannula_over_source,
         reasons=tuple(reasons),
     )
 
@@ -115,13 +121,16 @@ def _thresholds(volume: Volume) -> list[float]:
     return [level for level in levels if level > least]
 
 
-def _candidates(volume: Volume) -> tuple[list[_Candidate], list[str]]:
-    """Needles that enter the body and end in it, and in words what else of straight metal was seen."""
+def _candidates(volume: Volume, applicator: Applicator) -> tuple[list[Shaft], list[str]]:
+    """Shafts that enter the body and end in it, longest first, and in words what else of straight metal was seen.
+
+    Screws, known by their heads, come last.
+    """
     air = air_level(volume)
     seen: list[str] = []
     for threshold in _thresholds(volume):
-        found: list[_Candidate] = []
-        for line in find_lines(volume, threshold)[:12]:
+        found: list[Shaft] = []
+        for line in find_lines(volume, threshold)[:_MOST_LINES]:
             profile = measure_profile(volume, line, air)
             if profile is None or profile.high_mm - profile.low_mm < _SHORTEST_MM:
                 continue
@@ -129,57 +138,66 @@ def _candidates(volume: Volume) -> tuple[list[_Candidate], list[str]]:
             if not _AREA_MM2[0] <= area <= _AREA_MM2[1]:
                 seen.append(f"straight metal of {area:.0f} mm2 section")
                 continue
-            if (profile.low_end is EndKind.TISSUE) == (profile.high_end is EndKind.TISSUE):
+            if profile.distal[0] == profile.distal[1]:
                 both = (
-                    "ends in the body at both ends"
-                    if profile.low_end is EndKind.TISSUE
-                    else "leaves the body or the image at both ends"
+                    "ends in the body at both ends" if profile.distal[0] else "leaves the body or the image at both ends"
                 )
                 seen.append(f"straight metal of {profile.high_mm - profile.low_mm:.0f} mm {both}")
                 continue
-            candidate = _Candidate(shaft=orient(profile), profile=profile)
-            if not any(_same(candidate, other) for other in found):
-                found.append(candidate)
+            shaft = orient(profile)
+            if not any(_same(shaft, other) for other in found):
+                found.append(shaft)
         if found:
-            return found, seen
+            screws = [shaft for shaft in found if _screw(shaft, applicator)]
+            seen += [f"a shaft of {shaft.visible_mm:.0f} mm with a head, like a screw's" for shaft in screws]
+            needles = [shaft for shaft in found if not _screw(shaft, applicator)]
+            return [*sorted(needles, key=lambda c: -c.visible_mm), *screws], seen
     return [], seen
 
 
-def _same(one: _Candidate, other: _Candidate) -> bool:
+def _screw(shaft: Shaft, applicator: Applicator) -> bool:
+    """Whether thick metal stands nearer to the distal end than the hub of applicator or cannula can, or in the body."""
+    shortest = min(applicator.length_mm, applicator.cannula_length_mm) - applicator.radiolucent_tip_length_mm
+    return shaft.head and (shaft.visible_mm < shortest - _HUB_MARGIN_MM or shaft.within)
+
+
+def _same(one: Shaft, other: Shaft) -> bool:
     """Whether two candidates are the same metal: the ends of one lie on the other."""
-    local = other.shaft.frame.to_local(one.shaft.frame.origin_lps_mm)
-    return bool(abs(one.shaft.frame.axis @ other.shaft.frame.axis) > 0.99 and np.hypot(local[0], local[1]) < 4.0)
+    local = other.frame.to_local(one.frame.origin_lps_mm)
+    return bool(abs(one.frame.axis @ other.frame.axis) > 0.99 and np.hypot(local[0], local[1]) < 4.0)
 
 
 def _choose(
-    candidates: list[_Candidate], seen: list[str], hint_lps_mm: FloatArray | None
-) -> tuple[_Candidate, list[str]]:
-    if not candidates:
+    candidates: list[Shaft], seen: list[str], hint_lps_mm: FloatArray | None, applicator: Applicator
+) -> tuple[Shaft, list[str]]:
+    needles = [shaft for shaft in candidates if not _screw(shaft, applicator)]
+    if not (candidates if hint_lps_mm is not None else needles):
         what = f" ({'; '.join(sorted(set(seen))[:3])})" if seen else ""
         raise NeedleNotFoundError(
             f"no needle found: no straight metal enters the body and ends in it{what}; give --tip and --axis"
         )
     if hint_lps_mm is not None:
         hint = np.asarray(hint_lps_mm, dtype=np.float64)
-        nearest = min(candidates, key=lambda c: c.distance_mm(hint))
-        distance = nearest.distance_mm(hint)
+        nearest = min(candidates, key=lambda c: _distance_mm(c, hint))
+        distance = _distance_mm(nearest, hint)
         if not distance <= _HINT_MM:
             raise NeedleNotFoundError(
                 f"no needle found within {_HINT_MM:g} mm of the hint {np.round(hint, 1).tolist()} (the nearest is "
                 f"{distance:.0f} mm away); correct --needle-hint, or give --tip and --axis"
             )
-        return nearest, []
-    ordered = sorted(candidates, key=lambda c: -c.shaft.visible_mm)
-    if len(ordered) == 1:
-        return ordered[0], []
-    first, second = ordered[0], ordered[1]
-    if second.shaft.visible_mm > 0.6 * first.shaft.visible_mm:
-        places = " and ".join(str(np.round(c.shaft.frame.origin_lps_mm).astype(int).tolist()) for c in ordered[:2])
+        return nearest, ["the metal near the hint has a head, like a screw"] if _screw(nearest, applicator) else []
+    first = needles[0]
+    # a short piece that the image's edge cuts is a screw whose head is out of view, or nothing that matters
+    rivals = [c for c in needles[1:] if not (c.cut and c.visible_mm < _RIVAL_SHARE[0] * first.visible_mm)]
+    if not rivals:
+        return first, []
+    if rivals[0].visible_mm > _RIVAL_SHARE[1] * first.visible_mm:
+        places = " and ".join(str(np.round(c.frame.origin_lps_mm).astype(int).tolist()) for c in (first, rivals[0]))
         raise NeedleNotFoundError(
-            f"no needle found that stands out: {len(ordered)} alike, ending near LPS {places} mm; "
+            f"no needle found that stands out: {1 + len(rivals)} alike, ending near LPS {places} mm; "
             "choose one with --needle-hint, or give --tip and --axis"
         )
-    return first, [f"{len(ordered)} pieces of metal could be the needle; the longest was taken"]
+    return first, [f"{1 + len(rivals)} pieces of metal could be the needle; the longest was taken"]
 
 
 def _doubts(volume: Volume, shaft: Shaft, measured: Measurement, applicator: Applicator) -> list[str]:
@@ -203,13 +221,29 @@ def _doubts(volume: Volume, shaft: Shaft, measured: Measurement, applicator: App
     return doubts
 
 
-def _uncertainty_mm(volume: Volume, measured: Measurement) -> float:
-    terms = (
+def _covariance(volume: Volume, measured: Measurement) -> FloatArray:
+    """Of the tip, mm2, shape (3, 3): a part along the axis and an equal part for each direction across it.
+
+    Along: the model and the applicator's length, a share of the voxel's extent, the misfit, the fit's sigma of the
+    metal's end, and half the distance between readings that fit alike. Across (both directions together): the
+    same with the fit's sigma across and that of the direction times its lever, from the middle of the run to the tip.
+    """
+    axis = measured.axis_lps
+    along = (
         _FLOOR_MM,
-        0.05 * volume.grid.voxel_extent_mm(measured.axis_lps),
-        _MISFIT_MM * measured.misfit,
+        _VOXEL_SHARE * volume.grid.voxel_extent_mm(axis),
+        _MISFIT_ALONG_MM * measured.misfit,
         measured.end_sigma_mm,
-        20.0 * measured.angle_sigma_rad,
         0.5 * measured.end_doubt_mm,
     )
-    return float(np.sqrt(np.sum(np.square(terms))))
+    across = (
+        _FLOOR_MM,
+        _MISFIT_ACROSS_MM * measured.misfit,
+        measured.across_sigma_mm,
+        _LEVER_MM * measured.angle_sigma_rad,
+    )
+    outer = np.outer(axis, axis)
+    result: FloatArray = float(np.sum(np.square(along))) * outer + 0.5 * float(np.sum(np.square(across))) * (
+        np.eye(3) - outer
+    )
+    return result

@@ -18,27 +18,30 @@ if TYPE_CHECKING:
     from iort_planner.units import FloatArray
 
 # The numbers below are our own choice from sweeps over scans with a known needle (tests/geometry/needle_scans.py).
-WINDOW_MM = 40.0  # the distal part that is fitted: ten diameters fix a direction to 0.1 deg; a bent rest does not pull
+WINDOW_MM = 30.0  # the distal part where end and cannula are fitted; a longer one dilutes what the end shows
+_LINE_VOXELS = (1000, 3000)  # of the first rough fit and of the second
+_LINE_MM = 90.0  # the part over which the centre line is fitted: the whole applicator but its hub
 _NOISE_SHARE = 0.03  # of the plateau: misfits beyond this count less (soft L1); about 100 HU at 3071
 _DEFAULT_CANNULA_WALL_MM = 0.5  # start of the fit where the applicator file gives no outer diameter
 _REFIT_SHARE = 0.8  # a free radius that fits so much better has found a better start for the known one
 # A cannula's end is taken as seen where it lowers the misfit to this share (without one it stays at 1) ...
-_STEP_SHARE = 0.9
+_STEP_SHARE = 0.95
 # ... or, among streaks, to this one if the apparent area also grows by over half of what 4.4 to 5.4 mm gives (7.7).
 _STEP_SHARE_STREAKS, _STEP_AREA_MM2 = 0.97, 4.0
+_SURE_SHARE = 0.9  # to this one before a cannula over the plastic is believed without a doubt
+_OVER_START_MM = (-1.0, 1.5)  # where a cannula over the plastic is looked for: its end, and the shaft's, from the rough end
 _ALIKE_SHARE = 0.04  # two radii that fit within this are not told apart
-_WALL_SHARE = 0.15  # of the metal's value, where a hollow cannula over the plastic would stand; blur leaves 0.02
 _OVER_MM = 0.3  # a cannula end further distal than this stands over the plastic
-_NEAR_MM = 1.5  # ends closer than two blurs do not show a step
-_DIAMETER_MM = 0.35  # a third of the step from shaft to cannula; clean scans are within 0.1
-_ROUGHLY_BENT_MM = 0.8  # centroids of sections of straight needles wobble by up to 0.7 mm in 3 mm slices
+_UNSURE_MM = 0.15  # of a cannula's end against the source, besides misfit and the fit's own sigma
+_LATEST_STEP_MM = 25.0  # a cannula's end further up changes nothing at the tip
+# Of the diameter fitted freely: half the step from shaft to cannula, and more among streaks, which eat the edges of
+# metal by a millimetre; a cannula taken for a shaft moves the tip, so there the limit is closer.
+_DIAMETER_MM, _THIN_PER_MISFIT, _THICK_PER_MISFIT = 0.5, 4.0, 1.5
+_ROUGHLY_BENT_MM = 0.3  # centroids of sections of straight needles wobble by up to 0.7 mm in 3 mm slices
 _SEGMENT_MM = 6.0  # of the centre line: enough voxels for 0.05 mm even in 3 mm slices
-_BENT_MM, _BENT_SHARE = 0.12, 0.98  # from here a bend is tried, and kept where it lowers the misfit to this share ...
-_BENT_RATIO = (
-    2.5  # ... or, in noise, at all, if the segments' scatter about a parabola is so much less than about a line
-)
-_BEND_REACH_MM = 50.0  # the bend at the distal end is the bend of this much of the needle, not of its hub
-_STRAIGHT: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", "end", "height", "blur", "slice_share")
+_CUBIC_POINTS, _CUBIC_MM = 8, 0.1  # so many segments, and so large a scatter about a parabola, before a cubic is tried
+# The direction comes from the long run: over a short one streaks turn it by up to 2 degrees.
+_FREE: tuple[str, ...] = ("side", "up", "end", "height", "blur", "slice_share")
 _BEND: tuple[str, ...] = ("side_bend", "up_bend")
 
 
@@ -54,6 +57,8 @@ class Shaft:
         Length of metal seen.
     along_mm, area_mm2 : ndarray of shape (N,)
         Sections: position in the frame and apparent area.
+    head, cut, within : bool
+        Whether it ends in much thicker metal (a screw's head, or the needle's hub), at the image's edge, in the body.
     plateau : float
         Value of the core.
     curvature : ndarray of shape (2,), 1/mm
@@ -64,6 +69,9 @@ class Shaft:
     visible_mm: float
     along_mm: FloatArray
     area_mm2: FloatArray
+    head: bool
+    cut: bool
+    within: bool
     plateau: float
     curvature: FloatArray
 
@@ -76,36 +84,34 @@ class Measurement:
     ----------
     metal_end_lps_mm, axis_lps : ndarray of shape (3,)
         Distal end of the shaft's metal, and the tangent there, towards the hub.
-    diameter_mm : float
-        Of the metal near the distal end, fitted freely.
-    end_sigma_mm, angle_sigma_rad, misfit : float
-        From the fit: along the axis, of the axis, and rms residual over the core's value.
+    end_sigma_mm, across_sigma_mm, angle_sigma_rad, misfit : float
+        From the fit: along the axis, across it, of its direction, and rms residual over the core's value.
     end_doubt_mm : float
         How far the end moves between the readings that fit about equally well.
     bending_mm : float
         Largest distance of the visible centre line from the chord between its ends.
     cannula_end_lps_mm : ndarray of shape (3,) or None
-    cannula_over_plastic : bool
+    cannula_over_source : bool
     reasons : tuple of str
         Doubts that the fit itself raises.
     """
 
     metal_end_lps_mm: FloatArray
     axis_lps: FloatArray
-    diameter_mm: float
     end_sigma_mm: float
+    across_sigma_mm: float
     angle_sigma_rad: float
     misfit: float
     end_doubt_mm: float
     bending_mm: float
     cannula_end_lps_mm: FloatArray | None
-    cannula_over_plastic: bool
+    cannula_over_source: bool
     reasons: tuple[str, ...]
 
 
 def orient(profile: Profile) -> Shaft:
     """Turn a profile so that it starts at its distal end, the one in the body."""
-    flip = profile.high_end is EndKind.TISSUE
+    flip = profile.distal[1]
     sign = -1.0 if flip else 1.0
     end = profile.high_mm if flip else profile.low_mm
     bend, quadratic = bending(profile)
@@ -113,6 +119,7 @@ def orient(profile: Profile) -> Shaft:
     turn = np.stack([profile.frame.side, profile.frame.up]) @ np.stack([frame.side, frame.up], axis=1)
     along = sign * (profile.along_mm - end)
     order = np.argsort(along)
+    proximal = profile.low_end if flip else profile.high_end
     visible = profile.high_mm - profile.low_mm
     keep = order[(along[order] >= 0.0) & (along[order] <= visible)]
     if bend > _ROUGHLY_BENT_MM:  # start the frame at the centre line's own end, not at the straight line's
@@ -124,6 +131,9 @@ def orient(profile: Profile) -> Shaft:
         visible_mm=visible,
         along_mm=along[keep],
         area_mm2=profile.area_mm2[keep],
+        head=profile.low_head if flip else profile.high_head,
+        cut=proximal is EndKind.EDGE,
+        within=proximal is EndKind.TISSUE,
         plateau=profile.plateau,
         curvature=quadratic @ turn if bend > _ROUGHLY_BENT_MM else np.zeros(2),
     )
@@ -135,112 +145,147 @@ class _Reading:
 
     fit: Fit
     free: tuple[str, ...]
-    over: bool
+    hidden: bool
     doubt_mm: float
     reasons: tuple[str, ...]
 
 
 def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measurement:
-    """Fit shaft, end and cannula near the distal end; the applicator's diameter stands in for the unseen height."""
+    """Fit the centre line over the long run, then end and cannula near the distal end.
+
+    The applicator's diameter stands in for the unseen height of metal that the scan cuts off.
+    """
     step, growth = _area_step(shaft)
-    reach = min(shaft.visible_mm - 2.0, max(WINDOW_MM, step + 8.0 if step is not None and step < 60.0 else 0.0))
-    scene = build_scene(volume, shaft.frame, shaft.curvature, reach)
     noise = _NOISE_SHARE * abs(shaft.plateau)
+    shaft, whole, line = _centre_line(volume, shaft, applicator, step, noise)
+    bending_mm = _bending_mm(centre_line(whole, line.pose, _SEGMENT_MM), line.pose, shaft.visible_mm)
+    step = step if step is not None and step < _LATEST_STEP_MM else None
+    scene = build_scene(volume, shaft.frame, shaft.curvature, min(shaft.visible_mm - 2.0, WINDOW_MM))
     reading = _read(scene, shaft, applicator, step, growth, noise)
-    whole = build_scene(volume, shaft.frame, shaft.curvature, shaft.visible_mm - 1.0)
-    line = centre_line(whole, reading.fit.pose, _SEGMENT_MM)
-    bending_mm = _from_chord(line)
-    best, free = _straight_or_bent(scene, reading, line, bending_mm, noise)
-    diameter = 2.0 * fit(scene, best.pose, (*free, "radius"), noise).pose.radius
-    reasons = list(reading.reasons)
-    if reading.over:
-        reasons.append("the cannula stands over the metal's distal end: the tip may lie elsewhere")
-    elif abs(diameter - applicator.outer_diameter_mm) > _DIAMETER_MM:
-        reasons.append(
-            f"the metal looks {diameter:.1f} mm thick, the applicator is {applicator.outer_diameter_mm:g} mm"
-        )
+    best, free = reading.fit, reading.free
     pose, frame = best.pose, shaft.frame
-    axis = (
-        frame.axis
-        + (pose.side_slope + 2.0 * pose.end * pose.side_bend) * frame.side
-        + (pose.up_slope + 2.0 * pose.end * pose.up_bend) * frame.up
-    )
+    misfit = best.residual_rms / abs(shaft.plateau)
+    over, over_reasons = _over_source(best, misfit, applicator)
+    reasons = [*reading.reasons, *over_reasons]
+    if not reading.hidden:
+        diameter = 2.0 * fit(scene, pose, (*free, "radius"), noise).pose.radius
+        beyond = diameter - applicator.outer_diameter_mm
+        if not -_DIAMETER_MM - _THIN_PER_MISFIT * misfit < beyond < _DIAMETER_MM + _THICK_PER_MISFIT * misfit:
+            reasons.append(
+                f"the metal looks {diameter:.1f} mm thick, the applicator is {applicator.outer_diameter_mm:g} mm"
+            )
     return Measurement(
         metal_end_lps_mm=_point(frame, pose, pose.end),
-        axis_lps=axis / np.linalg.norm(axis),
-        diameter_mm=diameter,
+        axis_lps=_tangent(frame, pose),
         end_sigma_mm=best.sigma["end"],
-        angle_sigma_rad=float(np.hypot(best.sigma["side_slope"], best.sigma["up_slope"])),
-        misfit=best.residual_rms / abs(shaft.plateau),
+        across_sigma_mm=float(np.hypot(best.sigma["side"], best.sigma["up"])),
+        angle_sigma_rad=float(np.hypot(line.sigma["side_slope"], line.sigma["up_slope"])),
+        misfit=misfit,
         end_doubt_mm=reading.doubt_mm,
         bending_mm=bending_mm,
         cannula_end_lps_mm=_point(frame, pose, pose.cannula_end) if np.isfinite(pose.cannula_end) else None,
-        cannula_over_plastic=reading.over,
+        cannula_over_source=over,
         reasons=tuple(reasons),
     )
+
+
+def _over_source(found: Fit, misfit: float, applicator: Applicator) -> tuple[bool, tuple[str, ...]]:
+    """Whether the cannula's end lies distal of the source centre, and a reason where the fit cannot say."""
+    if not np.isfinite(found.pose.cannula_end):
+        return False, ()
+    overlap_mm = found.pose.end - found.pose.cannula_end
+    source_mm = applicator.radiolucent_tip_length_mm - applicator.tip_to_source_mm
+    unsure_mm = _UNSURE_MM + misfit + 2.0 * float(np.hypot(found.sigma["end"], found.sigma["cannula_end"]))
+    if abs(overlap_mm - source_mm) < unsure_mm:
+        return overlap_mm > source_mm, ("it cannot be told whether the cannula's end stands over the source",)
+    return overlap_mm > source_mm, ()
+
+
+def _centre_line(
+    volume: Volume, shaft: Shaft, applicator: Applicator, step: float | None, noise: float
+) -> tuple[Shaft, Scene, Fit]:
+    """The shaft in the frame of its distal tangent, its voxels, and the parabola fitted to them.
+
+    Fitted twice, because a curve is a parabola only in the frame of its own tangent: a frame turned by a tenth
+    makes a cubic of it, 0.5 mm at 80 mm for a bend of 4 mm.
+    """
+    radius = applicator.outer_radius_mm
+    start = _start(shaft, applicator)
+    if step is not None:
+        start = replace(start, cannula_end=step)
+    free: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", *_BEND, "end", "height", "blur", "radius")
+    reach = min(shaft.visible_mm - 2.0, _LINE_MM)
+    for most in _LINE_VOXELS:
+        scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
+        found = fit(scene, start, free, noise)
+        pose = found.pose
+        frame = frame_from(_point(shaft.frame, pose, 0.0), _tangent(shaft.frame, pose))
+        turn = np.stack([shaft.frame.side, shaft.frame.up]) @ np.stack([frame.side, frame.up], axis=1)
+        curvature = np.array([pose.side_bend, pose.up_bend]) @ turn
+        shaft = replace(shaft, frame=frame, curvature=curvature)
+        start = replace(
+            pose, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
+            side_bend=float(curvature[0]), up_bend=float(curvature[1]), radius=radius,
+        )  # fmt: skip
+    return shaft, build_scene(volume, shaft.frame, shaft.curvature, reach, most), replace(found, pose=start)
+
+
+def _start(shaft: Shaft, applicator: Applicator) -> Pose:
+    """Where fits begin: the bare shaft on the shaft's own frame."""
+    outer = applicator.cannula_outer_diameter_mm
+    wall_radius = (
+        applicator.cannula_inner_diameter_mm / 2.0 + _DEFAULT_CANNULA_WALL_MM if outer is None else outer / 2.0
+    )
+    return Pose(
+        radius=applicator.outer_radius_mm, cannula_radius=wall_radius, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
+        side_bend=float(shaft.curvature[0]), up_bend=float(shaft.curvature[1]), end=0.0, cannula_end=np.inf,
+        height=shaft.plateau * 2.0, blur=0.65, slice_share=1.0,
+    )  # fmt: skip
 
 
 def _read(
     scene: Scene, shaft: Shaft, applicator: Applicator, step: float | None, growth: float, noise: float
 ) -> _Reading:
     """Fit the readings that the voxels allow and take the best."""
-    radius = applicator.outer_radius_mm
-    outer = applicator.cannula_outer_diameter_mm
-    wall_radius = (
-        applicator.cannula_inner_diameter_mm / 2.0 + _DEFAULT_CANNULA_WALL_MM if outer is None else outer / 2.0
-    )
-    tube = ("cannula_end", "cannula_radius") if outer is None else ("cannula_end",)
-    start = Pose(
-        radius=radius, cannula_radius=wall_radius, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
-        side_bend=float(shaft.curvature[0]), up_bend=float(shaft.curvature[1]), end=0.0, cannula_end=np.inf,
-        height=shaft.plateau * (2.0 if np.isfinite(scene.ceiling) else 1.0), blur=0.65, slice_share=1.0,
-    )  # fmt: skip
-    free = (*_STRAIGHT, *_BEND) if np.any(shaft.curvature) else _STRAIGHT
+    start = _start(shaft, applicator)
+    if not np.isfinite(scene.ceiling):
+        start = replace(start, height=shaft.plateau)
+    radius, wall_radius = start.radius, start.cannula_radius
+    tube = ("cannula_end", "cannula_radius") if applicator.cannula_outer_diameter_mm is None else ("cannula_end",)
+    free = _FREE
     bare = fit(scene, start, free, noise)
     loose = fit(scene, bare.pose, (*free, "radius"), noise)
     thick = fit(scene, replace(loose.pose, radius=wall_radius), free, noise)
     if loose.cost < _REFIT_SHARE * bare.cost:  # the first start was too far off for the known radius
         bare = min(bare, fit(scene, replace(loose.pose, radius=radius), free, noise), key=lambda f: f.cost)
-    starts = ([] if step is None else [step]) + ([-2.0] if scene.wall_beyond > _WALL_SHARE else [])
+    # a hollow cannula over the plastic, or its end in view further up
+    starts = [(thick.pose.end + _OVER_START_MM[0], thick.pose.end + _OVER_START_MM[1])]
+    if step is not None:
+        starts.append((step, bare.pose.end))
     tubed = min(
-        (fit(scene, replace(bare.pose, cannula_end=at), (*free, *tube), noise) for at in starts),
+        (
+            fit(scene, replace(bare.pose, cannula_end=cannula_end, end=end), (*free, *tube), noise)
+            for cannula_end, end in starts
+        ),
         key=lambda f: f.cost,
-        default=None,
     )
-    apart_mm = abs(thick.pose.end - bare.pose.end)
-    share = _STEP_SHARE_STREAKS if growth > _STEP_AREA_MM2 else _STEP_SHARE
-    if tubed is not None and tubed.cost < share * min(bare.cost, thick.cost):
-        past_mm = tubed.pose.end - tubed.pose.cannula_end
-        near = abs(past_mm) < _NEAR_MM
-        reasons = ("the cannula ends at the metal's distal end: the two ends cannot be told apart",) if near else ()
+    gain = tubed.cost / min(bare.cost, thick.cost)
+    if gain < (_STEP_SHARE_STREAKS if growth > _STEP_AREA_MM2 else _STEP_SHARE):
+        over_mm = tubed.pose.end - tubed.pose.cannula_end
+        sure = over_mm < _OVER_MM or gain < _SURE_SHARE
+        reasons = () if sure else (f"the cannula seems to stand {over_mm:.1f} mm over the plastic: the tip may lie elsewhere",)
         return _Reading(
-            fit=tubed, free=(*free, *tube), over=past_mm > _OVER_MM, doubt_mm=apart_mm if near else 0.0, reasons=reasons
+            fit=tubed, free=(*free, *tube), hidden=False, doubt_mm=0.0 if sure else 2.0 * over_mm, reasons=reasons
         )
-    if thick.cost < (1.0 - _ALIKE_SHARE) * bare.cost:  # the shaft's end is hidden: anywhere under the cannula
-        return _Reading(fit=thick, free=free, over=True, doubt_mm=applicator.radiolucent_tip_length_mm, reasons=())
+    apart_mm = abs(thick.pose.end - bare.pose.end)
+    if thick.cost < (1.0 - _ALIKE_SHARE) * bare.cost:
+        reasons = ("the cannula hides the metal's distal end: the tip may lie elsewhere",)
+        return _Reading(
+            fit=thick, free=free, hidden=True, doubt_mm=applicator.radiolucent_tip_length_mm, reasons=reasons
+        )
     alike = thick.cost < (1.0 + _ALIKE_SHARE) * bare.cost
     reasons = ("the bare shaft and the cannula cannot be told apart at the metal's end",) if alike else ()
-    return _Reading(fit=bare, free=free, over=False, doubt_mm=apart_mm if alike else 0.0, reasons=reasons)
-
-
-def _straight_or_bent(
-    scene: Scene, reading: _Reading, line: FloatArray, bending_mm: float, noise: float
-) -> tuple[Fit, tuple[str, ...]]:
-    """The reading refitted with a bend where the whole visible centre line bends and the fit agrees, else straight."""
-    pose, free = reading.fit.pose, tuple(name for name in reading.free if name not in _BEND)
-    straight = reading.fit
-    if free != reading.free:
-        straight = fit(scene, replace(pose, side_bend=0.0, up_bend=0.0), free, noise)
-    distal = line[line[:, 2] < _BEND_REACH_MM]
-    if bending_mm <= _BENT_MM or distal.shape[0] < 4:
-        return straight, free
-    at, across = distal[:, 2], distal[:, :2]
-    parabola, flat = np.polyfit(at, across, 2), np.polyfit(at, across, 1)
-    scatter = [float(np.linalg.norm(across - np.vander(at, len(c)) @ c)) for c in (parabola, flat)]
-    start = replace(pose, side_bend=float(parabola[0, 0]), up_bend=float(parabola[0, 1]))
-    bent = fit(scene, start, (*free, *_BEND), noise)
-    share = 1.0 if distal.shape[0] > 4 and scatter[1] > _BENT_RATIO * scatter[0] else _BENT_SHARE
-    return (bent, (*free, *_BEND)) if bent.cost < share * straight.cost else (straight, free)
+    return _Reading(fit=bare, free=free, hidden=False, doubt_mm=apart_mm if alike else 0.0, reasons=reasons)
 
 
 def _point(frame: Frame, pose: Pose, along: float) -> FloatArray:
@@ -249,12 +294,29 @@ def _point(frame: Frame, pose: Pose, along: float) -> FloatArray:
     return frame.to_lps(np.array([float(side), float(up), along]))
 
 
-def _from_chord(line: FloatArray) -> float:
-    """Largest distance of points from the chord between the first and the last, mm."""
-    if line.shape[0] < 3:
-        return 0.0
-    chord = line[-1] - line[0]
-    offset = line - line[0]
+def _tangent(frame: Frame, pose: Pose) -> FloatArray:
+    """Unit tangent of the model's centre line at its distal end, LPS."""
+    axis = (
+        frame.axis
+        + (pose.side_slope + 2.0 * pose.end * pose.side_bend) * frame.side
+        + (pose.up_slope + 2.0 * pose.end * pose.up_bend) * frame.up
+    )
+    result: FloatArray = axis / np.linalg.norm(axis)
+    return result
+
+
+def _bending_mm(line: FloatArray, pose: Pose, visible_mm: float) -> float:
+    """Largest distance of the visible centre line from its chord: the fitted parabola's, or a cubic's where it shows."""
+    at = np.linspace(pose.end, visible_mm, 101)
+    curve = np.stack([*centre_at(pose, at), at], axis=1)
+    if line.shape[0] >= _CUBIC_POINTS:
+        along, across = line[:, 2], line[:, :2]
+        cubic, parabola = np.polyfit(along, across, 3), np.polyfit(along, across, 2)
+        rms = [float(np.sqrt(np.mean((across - np.vander(along, len(c)) @ c) ** 2))) for c in (cubic, parabola)]
+        if rms[1] > _CUBIC_MM and rms[0] < 0.5 * rms[1]:
+            curve = np.column_stack([np.vander(at, 4) @ cubic, at])
+    chord = curve[-1] - curve[0]
+    offset = curve - curve[0]
     away = offset - np.outer(offset @ chord / (chord @ chord), chord)
     return float(np.max(np.linalg.norm(away, axis=1)))
 

@@ -10,6 +10,7 @@ diameter stands in for it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,8 +78,6 @@ class Scene:
         Distance of neighbouring slices.
     ceiling : float
         Highest value the scan shows; inf if nothing is cut.
-    wall_beyond : float
-        Median excess over the background where a cannula over the plastic would be, over the core's value.
     """
 
     local_mm: FloatArray
@@ -87,7 +86,6 @@ class Scene:
     normal: FloatArray
     slice_mm: float
     ceiling: float
-    wall_beyond: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +113,11 @@ class Pose:
     slice_share: float
 
 
+@lru_cache(maxsize=64)  # most steps of a fit change neither radius nor blur
 def blurred_disc(radius_mm: float, blur_mm: float) -> FloatArray:
     """Share of a disc under a 2-D Gaussian at the tabulated radii: a non-central chi-square in closed form."""
     result: FloatArray = special.chndtr((radius_mm / blur_mm) ** 2, 2.0, (_RADII_MM / blur_mm) ** 2)
+    result.setflags(write=False)
     return result
 
 

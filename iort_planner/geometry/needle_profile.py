@@ -24,6 +24,7 @@ _BEYOND_MM = 8.0
 _CORE_MM = 1.0
 # A section that nearly fills the window (55 mm2) is a hub, a screw's head or a plate: the shaft ends there.
 _SOLID_MM2 = 48.0
+_HEAD_SHARE, _HEAD_MM = 0.85, 6.0  # thick metal beyond an end is a head if most of so many mm are nearly as solid
 _WINDOW_MM = 4.2  # cannula radius 2.7 + twice a blur of 0.75
 
 
@@ -56,6 +57,8 @@ class Profile:
     low_mm, high_mm : float
         First and last section with metal.
     low_end, high_end : EndKind
+    low_head, high_head : bool
+        Whether much thicker metal stands beyond that end: a screw's head, or the needle's hub.
     """
 
     frame: Frame
@@ -69,6 +72,16 @@ class Profile:
     high_mm: float
     low_end: EndKind
     high_end: EndKind
+    low_head: bool
+    high_head: bool
+
+    @property
+    def distal(self) -> tuple[bool, bool]:
+        """Whether the low and the high end could be a needle's distal one: thin metal that ends in the body."""
+        return (
+            self.low_end is EndKind.TISSUE and not self.low_head,
+            self.high_end is EndKind.TISSUE and not self.high_head,
+        )
 
     @property
     def metal(self) -> npt.NDArray[np.bool_]:
@@ -135,14 +148,18 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
     # the last sections were cut in the frame before the last correction, which is a small one
     frame = last
     blank = float(box.values.min())
-    ends = []
+    ends, heads = [], []
+    thick = (core > 0.5 * plateau) & (area > _HEAD_SHARE * _SOLID_MM2)
     for index, sign in ((run[0], -1.0), (run[1] - 1, 1.0)):
         inner = int(np.clip(index - 4 * sign, run[0], run[1] - 1))
         end = frame.to_lps(np.array([*np.nan_to_num(centre[index]), along[index]]))
         ends.append(_end_kind(volume, frame_from(end, sign * frame.axis), float(around[inner]), air, plateau, blank))
+        beyond = sign * (along - along[index])
+        near = (beyond > 0.0) & (beyond <= _HEAD_MM)
+        heads.append(bool(2 * np.count_nonzero(thick[near]) >= max(np.count_nonzero(near), 1)))
     return Profile(
         frame=frame, along_mm=along, centre_mm=centre, core=core, around=around, area_mm2=area, plateau=plateau,
-        low_mm=low, high_mm=high, low_end=ends[0], high_end=ends[1],
+        low_mm=low, high_mm=high, low_end=ends[0], high_end=ends[1], low_head=heads[0], high_head=heads[1],
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
 from iort_planner.geometry.needle_model import Frame, Scene
 
@@ -18,19 +19,25 @@ if TYPE_CHECKING:
 BEFORE_MM = 5.0  # distal of the metal: past its blur, and long enough to see a cannula over the plastic
 _FIT_RADIUS_MM = 4.4  # cannula radius 2.7 + twice a wide blur of 0.8
 _RING_MM = (4.6, 6.6)  # the background is read just outside of that
+_HALO_RINGS_MM = ((4.2, 5.2), (5.8, 8.0))  # two rings off the metal's blur that show how streaks fall off
+_HALO_LIMITS = (-0.15, 0.33)  # of the metal: brighter halos are seen, and what looks darker is mostly the bone round it
+_CORE_MM = 2.0  # nothing but metal further in
 _BIN_MM = 3.0
 _SECTORS = 6
-_MOST_VOXELS = 5000  # of 0.36 mm voxels a third; keeps a fit near 0.1 s
+MOST_VOXELS = 3000  # of 0.36 mm voxels a fifth; keeps a fit near 0.1 s
 
 
-def build_scene(volume: Volume, frame: Frame, curvature: FloatArray, reach_mm: float) -> Scene:
-    """Voxels within 4.4 mm of the axis from 5 mm distal of the metal to ``reach_mm`` along it.
+def build_scene(
+    volume: Volume, frame: Frame, curvature: FloatArray, reach_mm: float, most: int = MOST_VOXELS
+) -> Scene:
+    """Voxels within 4.4 mm of the axis from 5 mm distal of the metal to ``reach_mm`` along it, about ``most`` of them.
 
-    The background of a voxel is the median of a ring round the axis at its height and in its sector.
+    The background of a voxel is the median of a ring round the axis at its height and in its sector, and the halo
+    of streaks on top: what falls as one over the distance from the axis between two rings is continued inwards.
     A scan counts as cut when a tenth of the metal's core has exactly its highest value.
     """
     ends = frame.to_lps(np.array([[0.0, 0.0, -BEFORE_MM], [0.0, 0.0, reach_mm]]))
-    box = volume.crop_around(ends, _RING_MM[1] + 0.5)
+    box = volume.crop_around(ends, _HALO_RINGS_MM[1][1] + 0.5)
     k, j, i = np.meshgrid(*(np.arange(n) for n in box.values.shape), indexing="ij")
     local = frame.to_local(box.grid.index_to_lps(np.stack([i, j, k], axis=-1).reshape(-1, 3)))
     values = box.values.reshape(-1).astype(np.float64)
@@ -42,13 +49,15 @@ def build_scene(volume: Volume, frame: Frame, curvature: FloatArray, reach_mm: f
     top = float(values[inside].max())
     table = _background(values, along, across, inside & (radius > _RING_MM[0]) & (radius < _RING_MM[1]), reach_mm)
     where = np.flatnonzero(inside & (radius < _FIT_RADIUS_MM))
-    if where.size > _MOST_VOXELS:
-        keep = np.random.default_rng(0).random(where.size) < _MOST_VOXELS / where.size
-        where = where[keep | ((along[where] < 3.0) & (along[where] > -3.0))]
+    if where.size > most:
+        keep = np.random.default_rng(0).random(where.size) < most / where.size
+        where = where[keep | (np.abs(along[where]) < 2.0)] if most >= MOST_VOXELS else where[keep]
     background = table[_bin(along[where]), _sector(across[where])]
-    beyond = (along[where] > -2.5) & (along[where] < -1.2) & (radius[where] > 1.8) & (radius[where] < 3.0)
-    excess = (values[where] - background)[beyond]
+    steep = _halo(values, along, across, radius, inside, reach_mm)
+    near = 1.0 / np.maximum(radius[where], _CORE_MM) - 1.0 / float(np.mean(_RING_MM))
+    halo = steep[_bin(along[where]), _sector(across[where])] * near
     scale = abs(float(np.median(core))) if core.size else 1.0
+    background += np.clip(halo, _HALO_LIMITS[0] * scale, _HALO_LIMITS[1] * scale)
     return Scene(
         local_mm=local[where],
         values=values[where],
@@ -56,7 +65,6 @@ def build_scene(volume: Volume, frame: Frame, curvature: FloatArray, reach_mm: f
         normal=frame.to_local(frame.origin_lps_mm + volume.grid.direction[:, 2]),
         slice_mm=float(volume.grid.spacing_mm[2]),
         ceiling=top if core.size and float(np.mean(core >= top)) > 0.1 else np.inf,
-        wall_beyond=float(np.median(excess)) / scale if excess.size else 0.0,
     )
 
 
@@ -83,3 +91,23 @@ def _background(
     overall = float(np.median(picked)) if picked.size else 0.0
     table = np.array([np.median(picked[a:b]) if b - a >= 3 else overall for a, b in pairwise(starts.tolist())])
     return table.reshape(count, _SECTORS)
+
+
+def _halo(
+    values: FloatArray,
+    along: FloatArray,
+    across: FloatArray,
+    radius: FloatArray,
+    inside: npt.NDArray[np.bool_],
+    reach_mm: float,
+) -> FloatArray:
+    """How the background changes with one over the radius, by height and sector; shape (bins, sectors).
+
+    A running median along the needle keeps streaks, which follow it, and drops the edges of bone, which do not.
+    """
+    tables, places = [], []
+    for low, high in _HALO_RINGS_MM:
+        tables.append(_background(values, along, across, inside & (radius > low) & (radius < high), reach_mm))
+        places.append(2.0 / (low + high))
+    result: FloatArray = ndimage.median_filter((tables[0] - tables[1]) / (places[0] - places[1]), (5, 1), mode="nearest")
+    return result
