@@ -22,7 +22,7 @@ _GAP_PART, _GAP_LEAST_MM = 0.25, 0.8
 _BOUND_MM, _BOUND_ANGLES = 14.0, 4  # bone on both sides along the canal within this (a disc's or foramen's height)
 _FRONT_ANGLES, _SIDE_ANGLES = 10, (12, 24)  # front: 50 degrees round the source's direction; sides: 60 to 120 degrees
 _SIDE_PLANES, _SIDE_SEEN, _SIDE_OPEN = 2, 0.4, 0.3
-_SMALL_GAP_MM = 2.0  # thin cortex is missed over less in good scans
+_SMALL_GAP_MM = 2.0  # a smaller gap is that of a thin cortex; over more, a lesion has drawn walls off by 1 mm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,9 @@ def nearest_wall(wall: CanalWall, source_lps_mm: FloatArray) -> NearestWall:
     gap_mm = float(np.min(away[wall.seen])) if np.any(wall.seen) else float("inf")
     error_mm, bone_expected, enclosed = 0.0, False, _enclosed(wall, plane, angle)
     if seen < 0.5:
-        bone_expected = gap_mm > _SMALL_GAP_MM and _bone_expected(wall, plane, angle, source_lps_mm)
+        # what metal hides says nothing about bone
+        open_to_view = float(np.mean(~wall.hidden()[rivals & ~wall.seen])) >= 0.5
+        bone_expected = gap_mm > _SMALL_GAP_MM and open_to_view and _bone_expected(wall, plane, angle, source_lps_mm)
         errors = _errors_over_gap(wall, rivals & ~wall.seen, ~wall.seen & (away <= _PATCH_MM))
         error_mm = float(np.sqrt(np.mean(np.square(errors)))) if errors else 0.0
         # a lesion's own rim may draw the wall, as no natural gap does; and a long gap is not like a short patch

@@ -19,15 +19,15 @@ from iort_planner.units import FloatArray
 # All limits are our own, set on the real CTs and phantoms of the tests so that every error over 1.5 mm there is low.
 _LEVEL_MM = 12.0  # planes this near to the source's level count as its level
 _NEAREST_LEVEL_MM = 5.0  # and these as the nearest wall's
-_LEAST_SEEN_LEVEL = 0.65
+_LEAST_SEEN_LEVEL = 0.5
 _LEAST_SEEN = 0.55
-_WEAK_SCORE = 0.55  # mean score of the path; real canals without streaks 0.6 to 0.9
-_RIVAL_MARGIN = 0.15
+_WEAK_SCORE = 0.45  # mean score of the path; real canals without streaks 0.6 to 0.9, phantoms 0.5 and more
+_RIVAL_MARGIN = 0.1
 AREA_MM2 = (80.0, 620.0)  # narrow thoracic canals about 130, wide lumbar ones about 480 mm2
 AREA_CHANGE = 1.6  # of neighbouring 10 mm
 _MOST_TILT_DEG = 50.0
 _MOST_NOISE_HU = 60.0  # inside the canal; 10 to 40 in clean scans
-COARSE_SPACING_MM = 2.5
+COARSE_SPACING_MM = 3.0
 FAR_MM = 35.0
 NOT_HU = "the image's values are not HU"
 _END_MARGIN_MM = 3.0  # at least this much of the canal beyond the source's level

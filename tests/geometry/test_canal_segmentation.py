@@ -129,9 +129,9 @@ def test_spacing_changes_little() -> None:
 
 def test_coarse_slices_are_low_confidence() -> None:
     spine = Spine()
-    canal = found(spine, scan(spine, spacing_mm=(0.9, 0.9, 3.0), size=(96, 104, 24)))
+    canal = found(spine, scan(spine, spacing_mm=(0.9, 0.9, 4.0), size=(96, 104, 18)))
     assert canal.confidence is Confidence.LOW
-    assert any("3.0 mm is coarse" in reason for reason in canal.reasons)
+    assert any("4.0 mm is coarse" in reason for reason in canal.reasons)
 
 
 def test_scaled_intensities_give_the_same_wall_with_low_confidence() -> None:
@@ -346,7 +346,7 @@ def outline_distance_mm(points: FloatArray, polygon: FloatArray) -> FloatArray:
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("case", "within_mm", "confidence"),
-    [(f"{CASE}_needle", 0.7, Confidence.HIGH), ("lidc0314_ct_needle_screws_streaks", 1.5, Confidence.LOW)],
+    [(f"{CASE}_needle", 0.7, Confidence.HIGH), ("lidc0314_ct_needle_screws_streaks", 1.0, Confidence.HIGH)],
 )
 def test_real_case_with_needle(shared_data: Path, case: str, within_mm: float, confidence: Confidence) -> None:
     """Virtual needle, real anatomy; the contours are half-automatic: 0.5 mm on bone, 1.5 mm between."""
