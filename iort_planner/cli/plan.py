@@ -74,7 +74,9 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     needle = parser.add_argument_group("needle (default: found automatically)")
     _add_point(needle, "--tip", "outer distal end of the applicator by hand, LPS mm; with --axis")
     _add_point(needle, "--axis", "direction from the tip towards the hub, any length; with --tip")
-    _add_point(needle, "--needle-hint", "a point near the needle, for the automatic search")
+    _add_point(
+        needle, "--needle-hint", "a point on or near the needle, for the automatic search: chooses among several"
+    )
     canal = parser.add_argument_group("spinal canal (default: found automatically)")
     canal.add_argument(
         "--canal",
@@ -110,7 +112,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     dose.add_argument("--applicator", metavar="NAME|FILE", help="applicator geometry (default: the shipped one)")
     dose.add_argument("--dose", type=options.number, metavar="GY", help="prescribed dose, 0.1-50 Gy (default 8)")
     dose.add_argument(
-        "--limit", type=options.number, metavar="GY", help="most the canal may get, 0.1-50 Gy (default 8)"
+        "--limit", type=options.number, metavar="GY", help="most the canal's wall may get, 0.1-50 Gy (default 8)"
     )
     dose.add_argument("--rbe", type=options.number, metavar="R", help="RBE of the X-rays, 0.5-3 (default 1.3)")
     dose.add_argument("--depth", type=options.number, metavar="MM", help="where the dose is to be reached, mm")
