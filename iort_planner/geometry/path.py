@@ -78,7 +78,8 @@ class TissuePath:
         From the source; their lengths add up to the distance.
     wall : str
         At the canal point: ``cortex`` (dense bone is seen), ``lytic`` (none is: destroyed, or a vein's natural gap in
-        the middle of the back wall), ``metal``, or ``unknown`` (in between: thin, or hidden by blur).
+        the middle of the back wall), ``metal``, or ``unknown`` (in between: thin, no brighter than
+        the spongiosa before it, or hidden by metal).
     wall_peak_hu : float
         Highest HU at the wall.
     """
@@ -143,7 +144,7 @@ def path_to_canal(
     hu = np.where(np.isfinite(hu), hu, hu[inside][-1])
     metal_mm = _from_metal_mm(volume, start, direction, at)
     covered = _covered(needle, start, direction, at)
-    classes = _classes(hu, metal_mm, covered)
+    classes = _classes(hu, metal_mm, covered, int(np.count_nonzero(inside)))
     near = (at >= length + _WALL_MM[0]) & (at <= length + _WALL_MM[1])
     clear = near & (metal_mm >= _BLOOM_MM) & (covered == 0)
     peak = float(hu[clear].max()) if clear.any() else float(hu[near].max())
@@ -197,44 +198,45 @@ def _covered(needle: Needle | None, start: FloatArray, direction: FloatArray, at
     return result
 
 
-def _classes(hu: FloatArray, metal_mm: FloatArray, covered: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
-    """Tissue of each sample."""
+def _classes(hu: FloatArray, metal_mm: FloatArray, covered: npt.NDArray[np.int64], end: int) -> npt.NDArray[np.str_]:
+    """Tissue of each sample; the canal's wall stands at the sample ``end``."""
     hidden = metal_mm < _BLOOM_MM
-    unread = hidden | (covered > 0)
-    read = np.flatnonzero(~unread)
-    metal = hidden & (hu > METAL_HU)
+    read = np.flatnonzero(~hidden & (covered == 0))
     classes = np.full(hu.size, HIDDEN_BY_METAL, dtype="U9")
     if read.size:
         values = hu[read[np.clip(np.searchsorted(read, np.arange(hu.size)), 0, read.size - 1)]]
-        classes = np.where(hidden, HIDDEN_BY_METAL, _tissues(values))
-    classes[metal] = METAL
+        classes = np.where(hidden, HIDDEN_BY_METAL, _tissues(values, end))
+        classes = _without_short(classes, CORTEX, HIDDEN_BY_METAL)  # the foot of metal's blur
+    classes[hidden & (hu > METAL_HU)] = METAL
     classes[covered == 2] = NEEDLE
     return classes
 
 
-def _tissues(values: FloatArray) -> npt.NDArray[np.str_]:
+def _tissues(values: FloatArray, end: int) -> npt.NDArray[np.str_]:
     """Tissue of each sample of a profile without metal."""
     smooth = ndimage.median_filter(values, round(1.0 / _STEP_MM) + 1, mode="nearest")
     classes = np.full(values.size, SPONGIOSA, dtype="U9")
     classes[smooth < _SOFT_HU] = SOFT
     classes[smooth < _AIR_HU] = AIR
+    reach = round(_SIDE_MM[1] / _STEP_MM)
     peaks = []
     tops, _ = signal.find_peaks(values, height=_PEAK_HU, prominence=_PEAK_RISE_HU)
     for top in tops:
         before, after = _level(values, top, -1), _level(values, top, 1)
-        if values[top] - max(before, after) >= _PEAK_RISE_HU:
+        # away from the wall the same height is a dense trabecula
+        high = values[top] >= (_PEAK_HU if abs(top - end) <= reach else _DENSE_HU)
+        if high and values[top] - max(before, after) >= _PEAK_RISE_HU:
             peaks.append((top, before, after))
     # what a peak's blur lifts is no tissue of its own: up to its middle the side's level goes on
-    reach = round(_SIDE_MM[1] / _STEP_MM)
     for top, before, after in peaks:
-        for low, high, level in ((max(0, top - reach), top, before), (top, min(values.size, top + reach), after)):
-            lifted = smooth[low:high] > level + 0.15 * (values[top] - level)
-            classes[low:high][lifted] = SOFT if level < _SOFT_HU else SPONGIOSA
-    classes = _without_short(classes)
+        for start, stop, level in ((max(0, top - reach), top, before), (top, min(values.size, top + reach), after)):
+            lifted = smooth[start:stop] > level + 0.15 * (values[top] - level)
+            classes[start:stop][lifted] = SOFT if level < _SOFT_HU else SPONGIOSA
+    classes = _without_short(_without_short(classes, SOFT), SPONGIOSA)
     classes[(smooth > _DENSE_HU) & ~_near_peaks(values.size, [top for top, _, _ in peaks], reach)] = CORTEX
     for top, before, after in peaks:
-        low, high = _plate(values, top, before, after)
-        classes[low:high] = CORTEX
+        first, last = _plate(values, top, before, after)
+        classes[first:last] = CORTEX
     return classes
 
 
@@ -292,15 +294,18 @@ def _plate(values: FloatArray, top: int, before: float, after: float) -> tuple[i
     return max(0, first), min(values.size, max(last, first + 1))
 
 
-def _without_short(classes: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
-    """Pieces shorter than noise makes them take the class before them (the first one: behind it)."""
+def _without_short(classes: npt.NDArray[np.str_], tissue: str, beside: str | None = None) -> npt.NDArray[np.str_]:
+    """Pieces of one tissue shorter than noise makes them (and ``beside`` another) take their neighbour's name."""
     result = classes.copy()
+    pieces = [(name, len(list(group))) for name, group in groupby(classes.tolist())]
     start = 0
-    for _, group in groupby(classes.tolist()):
-        count = len(list(group))
-        if count * _STEP_MM < _SHORTEST_MM and count < classes.size:
-            other = start - 1 if start > 0 else start + count
-            result[start : start + count] = result[other]
+    for n, (name, count) in enumerate(pieces):
+        around = [pieces[m][0] for m in (n - 1, n + 1) if 0 <= m < len(pieces)]
+        if name == tissue and count * _STEP_MM < _SHORTEST_MM and around:
+            if beside is None:
+                result[start : start + count] = around[0]
+            elif beside in around:
+                result[start : start + count] = beside
         start += count
     return result
 
