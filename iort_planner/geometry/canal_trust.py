@@ -16,7 +16,7 @@ from iort_planner.geometry.needle import Confidence
 from iort_planner.imaging.volume import Volume
 from iort_planner.units import FloatArray
 
-# All limits are our own, set on the real CTs and phantoms of the tests so that every error over 1.5 mm there is low.
+# All limits are our own, set on the real CTs and on phantoms so that every error over 1.5 mm there is low.
 _LEVEL_MM = 12.0  # planes this near to the source's level count as its level
 _NEAREST_LEVEL_MM = 5.0  # and these as the nearest wall's
 _LEAST_SEEN_LEVEL = 0.5
@@ -95,7 +95,7 @@ def _reasons_nearest(wall: CanalWall, nearest: NearestWall, uncertainty_mm: floa
             reasons.append(f"{where}, at the pedicles' level, where a whole vertebra has bone")
         elif not nearest.enclosed:
             reasons.append(f"{where}, and bone does not enclose it above and below")
-        if uncertainty_mm > _MOST_UNCERTAINTY_MM:
+        elif uncertainty_mm > _MOST_UNCERTAINTY_MM:
             reasons.append(f"{where} (±{uncertainty_mm:.1f} mm, limit {_MOST_UNCERTAINTY_MM} mm)")
     level = _near_plane(wall, nearest.plane)
     seen = float(np.mean(wall.seen[level]))

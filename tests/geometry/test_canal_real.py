@@ -51,3 +51,12 @@ def test_no_silent_failure_and_the_error_stays_in_its_uncertainty(runs: list[Run
 def test_surface_covers_the_level_and_one_each_way_where_the_image_does(runs: list[Run]) -> None:
     slice_mm = float(np.max(real_canals.load(runs[0].case).grid.spacing_mm))
     assert reduce(max, (run.missing_mm for run in runs)) <= _CAP_MM + slice_mm
+
+
+def test_confidence_is_high_on_calibrated_scans_with_a_needle_and_low_on_others(runs: list[Run]) -> None:
+    for run in runs:
+        if not run.case.calibrated:
+            assert not run.high
+            assert any("not HU" in reason for reason in run.reasons)
+        elif run.source == "needle":
+            assert run.high

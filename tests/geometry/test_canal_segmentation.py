@@ -1,14 +1,9 @@
-"""The canal found in a scan: exact on made-up spines, within the stated bounds on a real one, honest where it can't."""
+"""The canal found in a scan: exact on made-up spines, honest where it can't (real scans: test_canal_real.py)."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
-from matplotlib.path import Path as Outline
 
 from iort_planner.errors import CanalNotFoundError
 from iort_planner.geometry._kernels import closest_point_on_mesh
@@ -17,7 +12,7 @@ from iort_planner.geometry.canal_segmentation import segment
 from iort_planner.geometry.canal_surface import canal_from_mask, canal_mask, signed_volume_mm3
 from iort_planner.geometry.distance import wall_triangles
 from iort_planner.geometry.needle import Confidence
-from iort_planner.imaging.volume import ImageGrid, Volume
+from iort_planner.imaging.volume import Volume
 from iort_planner.phantom import Phantom, build, find_spec, read_spec
 from iort_planner.units import FloatArray
 from tests.geometry.canal_scans import LEVEL_MM, Spine, scan, source_and_axis, turned
@@ -286,113 +281,3 @@ def test_lost_bone_only_lowers_the_confidence_it_never_raises_it() -> None:
     flat = Volume(values=values, grid=phantom.volume.grid, hu_calibrated=True)
     canal = segment(flat, truth.source_lps_mm, truth.axis_lps)
     assert abs(distance_mm(canal, truth.source_lps_mm) - truth.distance_from_source_mm) < 1.5
-
-
-CASE = "lidc0314_lower_thoracic_1mm"
-
-
-def read_ct(folder: Path) -> Volume:
-    """Any coding, by SimpleITK: independent of the package's own loader, and one of the cases is JPEG 2000."""
-    sitk = pytest.importorskip("SimpleITK")
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
-    return as_volume(reader.Execute())
-
-
-def read_multiframe(path: Path) -> Volume:
-    return as_volume(pytest.importorskip("SimpleITK").ReadImage(str(path)))
-
-
-def as_volume(image: Any) -> Volume:
-    sitk = pytest.importorskip("SimpleITK")
-    grid = ImageGrid(
-        size_voxels=image.GetSize(),
-        spacing_mm=np.array(image.GetSpacing()),
-        origin_lps_mm=np.array(image.GetOrigin()),
-        direction=np.array(image.GetDirection()).reshape(3, 3),
-    )
-    return Volume(values=sitk.GetArrayFromImage(image).astype(np.int16), grid=grid, hu_calibrated=True)
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize("case", ["lidc0314_cbct_needle", "lidc0314_cbct_needle_screws", "lidc0314_xa3d_needle"])
-def test_uncalibrated_3d_angiography_is_right_within_its_uncertainty(shared_data: Path, case: str) -> None:
-    truth = json.loads((shared_data / case / "needle_truth.json").read_text())
-    source = np.array(truth["source_centre_lps_mm"])
-    folder = shared_data / case / "ct_export"
-    volume = read_ct(folder) if folder.is_dir() else read_multiframe(shared_data / case / "xa3d.dcm")
-    relative = Volume(values=volume.values, grid=volume.grid, hu_calibrated=False)
-    canal = segment(relative, source, -np.array(truth["axis_direction_distal_lps"]))
-    error = distance_mm(canal, source) - truth["distance_source_centre_to_nearest_canal_wall_mm"]
-    assert abs(error) < 1.0
-    assert abs(error) < 2.0 * canal.uncertainty_mm
-    assert canal.confidence is Confidence.LOW
-
-
-def sections(folder: Path) -> list[tuple[float, FloatArray, float]]:
-    slices = json.loads((folder / "canal_truth.json").read_text())["slices"]
-    return [(s["z_mm"], np.array(s["polygon_xy_mm"]), s["fraction_of_wall_on_bone"]) for s in slices]
-
-
-def outline_distance_mm(points: FloatArray, polygon: FloatArray) -> FloatArray:
-    """Distance of points (N, 2) from a closed polygon's edges."""
-    edge = np.roll(polygon, -1, axis=0) - polygon
-    offset = points[:, None] - polygon
-    part = np.clip((offset * edge).sum(axis=-1) / (edge**2).sum(axis=-1), 0.0, 1.0)
-    result: FloatArray = np.linalg.norm(offset - part[..., None] * edge, axis=-1).min(axis=1)
-    return result
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize(
-    ("case", "within_mm", "confidence"),
-    [(f"{CASE}_needle", 0.7, Confidence.HIGH), ("lidc0314_ct_needle_screws_streaks", 1.0, Confidence.HIGH)],
-)
-def test_real_case_with_needle(shared_data: Path, case: str, within_mm: float, confidence: Confidence) -> None:
-    """Virtual needle, real anatomy; the contours are half-automatic: 0.5 mm on bone, 1.5 mm between."""
-    truth = json.loads((shared_data / case / "needle_truth.json").read_text())
-    source = np.array(truth["source_centre_lps_mm"])
-    volume = read_ct(shared_data / case / "ct")
-    canal = segment(volume, source, -np.array(truth["axis_direction_distal_lps"]))
-    expected = truth["distance_source_centre_to_nearest_canal_wall_mm"]
-    assert distance_mm(canal, source) == pytest.approx(expected, abs=within_mm)
-    assert canal.confidence is confidence
-    vertices, on_bone = canal.vertices_lps_mm[:-2], canal.on_bone[:-2]
-    off_on_bone, off = [], []
-    for z, polygon, _ in sections(shared_data / CASE):
-        here = np.abs(vertices[:, 2] - z) < 0.5
-        distance = outline_distance_mm(vertices[here, :2], polygon)
-        off_on_bone.append(distance[on_bone[here]])
-        off.append(distance)
-    assert np.percentile(np.concatenate(off_on_bone), 95) < 2.0
-    assert np.concatenate(off).max() < 5.0
-    mask = canal_mask(canal, volume.grid)
-    for k in range(12, 35):
-        z = float(volume.grid.index_to_lps([0, 0, k])[2])
-        polygon = next(p for at, p, _ in sections(shared_data / CASE) if abs(at - z) < 0.1)
-        j, i = np.nonzero(mask[k])
-        middle = volume.grid.index_to_lps(np.stack([i, j, np.full(i.size, k)], axis=-1))[:, :2].mean(axis=0)
-        fine = np.stack(np.meshgrid(*[np.linspace(polygon[:, n].min(), polygon[:, n].max(), 60) for n in (0, 1)]), -1)
-        inside = fine.reshape(-1, 2)[Outline(polygon).contains_points(fine.reshape(-1, 2))]
-        assert np.linalg.norm(middle - inside.mean(axis=0)) < 3.0
-
-
-@pytest.mark.shared
-def test_virtual_sources_along_a_real_spine_are_right_or_say_so(shared_data: Path) -> None:
-    """No silent failure: an error beyond 1.5 mm with high confidence."""
-    volume = read_ct(shared_data / CASE / "ct")
-    outlines = sections(shared_data / CASE)
-    wall = np.concatenate([np.column_stack([p, np.full(len(p), z)]) for z, p, _ in outlines])
-    high = 0
-    for n in (12, 35, 60, 85):
-        z, polygon, _ = outlines[n]
-        for side in (-8.0, 8.0):
-            middle = polygon.mean(axis=0)
-            source = np.array([middle[0] + side, middle[1] - 20.0, z])
-            axis = np.array([0.5 * np.sign(side), 0.85, 0.1])
-            canal = segment(volume, source, axis / np.linalg.norm(axis))
-            error = distance_mm(canal, source) - np.linalg.norm(wall - source, axis=1).min()
-            if canal.confidence is Confidence.HIGH:
-                high += 1
-                assert abs(error) < 1.5
-    assert high >= 5
