@@ -13,7 +13,7 @@ import numpy as np
 from iort_planner import library
 from iort_planner.applicator import read_applicator
 from iort_planner.dose.water import dose_grid, dose_on_grid
-from iort_planner.errors import CanalNotFoundError, ImageError, InputError, NeedleNotFoundError
+from iort_planner.errors import CanalNotFoundError, InputError, NeedleNotFoundError
 from iort_planner.geometry.canal import SpinalCanal, canal_from_points, segment_canal
 from iort_planner.geometry.canal_surface import canal_from_mask, canal_mask
 from iort_planner.geometry.distance import canal_distances, point_to_wall, wall_triangles
@@ -300,12 +300,9 @@ def _structure(path: Path, roi: str | None, image: ScanImage, preferred: str) ->
     """A structure of a file on the image's grid, and the file's hash; for the canal or the cord."""
     from iort_planner.imaging.structures.read import read_structure
 
-    try:
-        structure = read_structure(
-            path, image.volume.grid, frames_of_reference=image.frames_of_reference, roi=roi, preferred=preferred
-        )
-    except ImageError as error:
-        raise type(error)(str(error).replace("--canal-roi", f"--{preferred}-roi")) from error
+    structure = read_structure(
+        path, image.volume.grid, frames_of_reference=image.frames_of_reference, roi=roi, preferred=preferred
+    )
     with path.open("rb") as stream:
         return structure, hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -32,7 +32,7 @@ def choose_roi(rois: Sequence[Roi], roi: str | None, *, preferred: str, path: Pa
     rois : sequence of Roi
     roi : str or None
         A number or a name (exact, else with upper and lower case alike). None: the only structure, else
-        the only one whose name contains ``preferred``.
+        the only one whose name contains ``preferred`` (``canal`` or ``cord``, as in the options' names).
 
     Raises
     ------
@@ -53,7 +53,7 @@ def choose_roi(rois: Sequence[Roi], roi: str | None, *, preferred: str, path: Pa
         if not any(r.name for r in rois):
             which = "without names"
         raise ImageError(
-            f"{path} holds {len(rois)} structures, {which} ({_listing(fitting or rois)}); choose one with --canal-roi"
+            f"{path} holds {len(rois)} structures, {which} ({_listing(fitting or rois)}); choose one with --{preferred}-roi"
         )
     wanted = roi.strip()
     found = [r for r in rois if wanted.isdecimal() and int(wanted[:12]) == r.number]
