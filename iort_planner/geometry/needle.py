@@ -88,7 +88,9 @@ class Needle:
         if self.tip_covariance_lps_mm2 is not None:
             covariance: npt.NDArray[np.float64] = np.array(self.tip_covariance_lps_mm2, dtype=np.float64)
             if covariance.shape != (3, 3) or not np.all(np.isfinite(covariance)):
-                raise InputError(f"needle: tip_covariance_lps_mm2 must be 3 x 3 finite numbers, got {covariance.tolist()}")
+                raise InputError(
+                    f"needle: tip_covariance_lps_mm2 must be 3 x 3 finite numbers, got {covariance.tolist()}"
+                )
             covariance.setflags(write=False)
             object.__setattr__(self, "tip_covariance_lps_mm2", covariance)
         if abs(float(np.linalg.norm(self.axis_lps)) - 1.0) > 1e-9:
@@ -170,9 +172,7 @@ def locate_needle(volume: Volume, applicator: Applicator, hint_lps_mm: FloatArra
     return detect(volume, applicator, hint_lps_mm)[0]
 
 
-def locate_needles(
-    volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | None = None
-) -> tuple[Needle, ...]:
+def locate_needles(volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | None = None) -> tuple[Needle, ...]:
     """Find all needles in the image, the one meant first; see `iort_planner.geometry.needle_detection.detect`."""
     from iort_planner.geometry.needle_detection import detect
 

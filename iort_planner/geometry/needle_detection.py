@@ -140,7 +140,9 @@ def _candidates(volume: Volume, applicator: Applicator) -> tuple[list[Shaft], li
                 continue
             if profile.distal[0] == profile.distal[1]:
                 both = (
-                    "ends in the body at both ends" if profile.distal[0] else "leaves the body or the image at both ends"
+                    "ends in the body at both ends"
+                    if profile.distal[0]
+                    else "leaves the body or the image at both ends"
                 )
                 seen.append(f"straight metal of {profile.high_mm - profile.low_mm:.0f} mm {both}")
                 continue

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 # The numbers below are our own choice from sweeps over scans with a known needle (tests/geometry/needle_scans.py).
 WINDOW_MM = 30.0  # the distal part where end and cannula are fitted; a longer one dilutes what the end shows
 _LINE_VOXELS = (1000, 3000)  # of the first rough fit and of the second
-_LINE_MM = 90.0  # the part over which the centre line is fitted: the whole applicator but its hub
+# The centre line is fitted over so much of it, short of the image's edge, which cuts an oblique needle on one side
+# first and shifts its centre by 0.3 mm there.
+_LINE_MM, _EDGE_MM = 68.0, 4.0
 _NOISE_SHARE = 0.03  # of the plateau: misfits beyond this count less (soft L1); about 100 HU at 3071
 _DEFAULT_CANNULA_WALL_MM = 0.5  # start of the fit where the applicator file gives no outer diameter
 _REFIT_SHARE = 0.8  # a free radius that fits so much better has found a better start for the known one
@@ -28,8 +30,12 @@ _REFIT_SHARE = 0.8  # a free radius that fits so much better has found a better 
 _STEP_SHARE = 0.95
 # ... or, among streaks, to this one if the apparent area also grows by over half of what 4.4 to 5.4 mm gives (7.7).
 _STEP_SHARE_STREAKS, _STEP_AREA_MM2 = 0.97, 4.0
+_CLEAR = 0.08  # misfit below which a cannula flush with the shaft is told from a hollow one beyond it
 _SURE_SHARE = 0.9  # to this one before a cannula over the plastic is believed without a doubt
-_OVER_START_MM = (-1.0, 1.5)  # where a cannula over the plastic is looked for: its end, and the shaft's, from the rough end
+_OVER_START_MM = (
+    -1.0,
+    1.5,
+)  # where a cannula over the plastic is looked for: its end, and the shaft's, from the rough end
 _ALIKE_SHARE = 0.04  # two radii that fit within this are not told apart
 _OVER_MM = 0.3  # a cannula end further distal than this stands over the plastic
 _UNSURE_MM = 0.15  # of a cannula's end against the source, besides misfit and the fit's own sigma
@@ -214,7 +220,9 @@ def _centre_line(
     if step is not None:
         start = replace(start, cannula_end=step)
     free: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", *_BEND, "end", "height", "blur", "radius")
-    reach = min(shaft.visible_mm - 2.0, _LINE_MM)
+    reach = min(
+        shaft.visible_mm - (_EDGE_MM if shaft.cut and shaft.visible_mm > WINDOW_MM + _EDGE_MM else 2.0), _LINE_MM
+    )
     for most in _LINE_VOXELS:
         scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
         found = fit(scene, start, free, noise)
@@ -270,10 +278,17 @@ def _read(
         key=lambda f: f.cost,
     )
     gain = tubed.cost / min(bare.cost, thick.cost)
+    flush = thick.cost < (1.0 - _ALIKE_SHARE) * bare.cost and gain < 1.0 + _ALIKE_SHARE
+    if flush and tubed.residual_rms < _CLEAR * abs(shaft.plateau):  # solid steel up to the end: both end there
+        return _Reading(fit=tubed, free=(*free, *tube), hidden=False, doubt_mm=0.0, reasons=())
     if gain < (_STEP_SHARE_STREAKS if growth > _STEP_AREA_MM2 else _STEP_SHARE):
         over_mm = tubed.pose.end - tubed.pose.cannula_end
         sure = over_mm < _OVER_MM or gain < _SURE_SHARE
-        reasons = () if sure else (f"the cannula seems to stand {over_mm:.1f} mm over the plastic: the tip may lie elsewhere",)
+        reasons = (
+            ()
+            if sure
+            else (f"the cannula seems to stand {over_mm:.1f} mm over the plastic: the tip may lie elsewhere",)
+        )
         return _Reading(
             fit=tubed, free=(*free, *tube), hidden=False, doubt_mm=0.0 if sure else 2.0 * over_mm, reasons=reasons
         )

@@ -27,9 +27,7 @@ _SECTORS = 6
 MOST_VOXELS = 3000  # of 0.36 mm voxels a fifth; keeps a fit near 0.1 s
 
 
-def build_scene(
-    volume: Volume, frame: Frame, curvature: FloatArray, reach_mm: float, most: int = MOST_VOXELS
-) -> Scene:
+def build_scene(volume: Volume, frame: Frame, curvature: FloatArray, reach_mm: float, most: int = MOST_VOXELS) -> Scene:
     """Voxels within 4.4 mm of the axis from 5 mm distal of the metal to ``reach_mm`` along it, about ``most`` of them.
 
     The background of a voxel is the median of a ring round the axis at its height and in its sector, and the halo
@@ -109,5 +107,7 @@ def _halo(
     for low, high in _HALO_RINGS_MM:
         tables.append(_background(values, along, across, inside & (radius > low) & (radius < high), reach_mm))
         places.append(2.0 / (low + high))
-    result: FloatArray = ndimage.median_filter((tables[0] - tables[1]) / (places[0] - places[1]), (5, 1), mode="nearest")
+    result: FloatArray = ndimage.median_filter(
+        (tables[0] - tables[1]) / (places[0] - places[1]), (5, 1), mode="nearest"
+    )
     return result

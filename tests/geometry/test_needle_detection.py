@@ -12,7 +12,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from iort_planner.errors import ImageError, NeedleNotFoundError
-from iort_planner.geometry.needle import Confidence, locate_needle
+from iort_planner.geometry.needle import Confidence, locate_needle, locate_needles
 from iort_planner.geometry.needle_model import _RADII_MM, blurred_disc
 from iort_planner.imaging.volume import ImageGrid, Volume
 from iort_planner.units import FloatArray
@@ -50,7 +50,7 @@ def test_pose_agrees_with_the_scanned_needle(name: str) -> None:
     np.testing.assert_allclose(found.source_lps_mm, found.tip_lps_mm + 3.0 * found.axis_lps, atol=1e-9)
     assert found.tip_uncertainty_mm < 0.5
     assert found.bending_mm is not None
-    assert found.bending_mm < 0.6
+    assert found.bending_mm < 0.3
     assert not found.cannula_over_source
     if cannula is None:
         assert found.cannula_end_lps_mm is None
@@ -94,7 +94,7 @@ def test_a_rigid_motion_of_image_and_needle_moves_the_answer_along() -> None:
     )
     moved = locate_needle(replace(volume, grid=moved_grid), APPLICATOR)
     np.testing.assert_allclose(moved.tip_lps_mm, turn @ still.tip_lps_mm + shift, atol=0.03)
-    assert angle_deg(moved.axis_lps, turn @ still.axis_lps) < 0.05
+    assert angle_deg(moved.axis_lps, turn @ still.axis_lps) < 0.08
 
 
 def test_storing_the_slices_in_the_other_order_changes_nothing() -> None:
@@ -125,30 +125,47 @@ def test_relative_intensities_give_the_needle_with_low_confidence() -> None:
     assert any("not calibrated" in reason for reason in found.reasons)
 
 
-def test_a_bent_needle_reports_its_bending_and_the_tangent_at_the_metal_end() -> None:
+@pytest.mark.parametrize("sagitta_mm", [0.0, 1.0, 3.0])
+def test_a_bent_needle_reports_its_bending_and_the_tangent_at_the_metal_end(sagitta_mm: float) -> None:
     sideways = unit(1.0, -0.25, 0.0)
-    curvature = 0.0012 * sideways  # 1 mm from the chord over about 58 mm: 0.0012 * 58**2 / 4
-    metal_end = TIP + 6.0 * AXIS
-    tip = metal_end - 6.0 * AXIS
+    length_mm = 50.0  # from the metal's end to where the shaft is cut here
+    curvature = 4.0 * sagitta_mm / length_mm**2 * sideways  # a parabola's sagitta is a quarter of its end's deflection
+    plastic = APPLICATOR.radiolucent_tip_length_mm
     bent = [
-        replace(part, start=metal_end, low=part.low - 6.0, high=part.high - 6.0)
-        for part in needle(tip, AXIS, cannula_from_tip=None, curvature=curvature)
+        replace(part, start=TIP + plastic * AXIS, low=part.low - plastic, high=min(part.high - plastic, length_mm))
+        for part in needle(TIP, AXIS, cannula_from_tip=None, curvature=curvature)
     ]
-    volume = scan(grid(extent=(50, 90, 34), centre=np.array([5.0, 18.0, 0.0])), bent, skin_y=50.0)
+    volume = scan(grid(extent=(50, 80, 34), centre=np.array([5.0, 14.0, 0.0])), bent, skin_y=30.0)
     found = locate_needle(volume, APPLICATOR)
-    assert found.bending_mm is not None
-    assert 0.7 < found.bending_mm < 1.5
-    assert angle_deg(found.axis_lps, AXIS) < 1.0
-    assert np.linalg.norm(found.tip_lps_mm - tip) < 0.4
+    assert found.bending_mm == pytest.approx(sagitta_mm, abs=0.3)
+    assert angle_deg(found.axis_lps, AXIS) < 0.7
+    assert np.linalg.norm(found.tip_lps_mm - TIP) < 0.3
+    assert found.confidence is Confidence.HIGH, found.reasons
 
 
-@pytest.mark.parametrize("end_from_tip", [6.0, 3.0, 0.5], ids=["flush with the metal", "over the source", "to the tip"])
-def test_a_cannula_over_the_distal_end_is_never_trusted(end_from_tip: float) -> None:
+@pytest.mark.parametrize("end_from_tip", [8.0, 6.0, 5.0, 4.0, 2.0, 0.5])
+def test_a_cannula_near_the_distal_end_moves_neither_tip_nor_verdict(end_from_tip: float) -> None:
     found = locate_needle(scan(grid(), needle(TIP, AXIS, cannula_from_tip=end_from_tip)), APPLICATOR)
+    assert np.linalg.norm(found.tip_lps_mm - TIP) < 0.3
+    assert found.cannula_end_lps_mm is not None
+    assert (found.cannula_end_lps_mm - TIP) @ AXIS == pytest.approx(end_from_tip, abs=0.3)
+    assert found.cannula_over_source == (end_from_tip < APPLICATOR.tip_to_source_mm)
+    assert found.confidence is Confidence.HIGH, found.reasons
+
+
+def test_a_cannula_that_ends_at_the_source_is_not_decided() -> None:
+    found = locate_needle(scan(grid(), needle(TIP, AXIS, cannula_from_tip=APPLICATOR.tip_to_source_mm)), APPLICATOR)
     assert found.confidence is Confidence.LOW
-    assert any("cannula" in reason for reason in found.reasons)
-    if end_from_tip < 6.0:
-        assert found.cannula_over_source
+    assert any("cannot be told whether the cannula's end stands over the source" in text for text in found.reasons)
+
+
+def test_the_tips_covariance_is_long_along_the_axis_and_has_the_stated_trace() -> None:
+    found = locate_needle(plain_scan(), APPLICATOR)
+    covariance = found.tip_covariance_lps_mm2
+    assert covariance is not None
+    np.testing.assert_allclose(covariance, covariance.T)
+    assert np.all(np.linalg.eigvalsh(covariance) > 0.0)
+    assert float(np.sqrt(np.trace(covariance))) == pytest.approx(found.tip_uncertainty_mm)
 
 
 def test_metal_of_another_thickness_is_not_trusted() -> None:
@@ -168,6 +185,15 @@ RAIL = rod(np.array([0.0, 27.0, -60.0]), Z, 2.2, 0.0, 200.0)
 MARKER = rod(np.array([-12.0, 26.0, 0.0]), X, 1.5, 0.0, 24.0)
 
 
+WOUND_SCREW = [rod(SCREW_TIP, Y, 2.2, 0.0, 30.0), rod(SCREW_TIP, Y, 5.5, 29.0, 41.0)]
+
+
+def test_a_screw_as_thin_as_the_needle_with_its_head_in_an_open_wound_is_no_needle() -> None:
+    volume = scan(grid(extent=(34, 64, 40), spacing=(0.8, 0.8, 1.0)), WOUND_SCREW, skin_y=12.0)
+    with pytest.raises(NeedleNotFoundError, match="with a head, like a screw's"):
+        locate_needle(volume, APPLICATOR)
+
+
 @pytest.mark.parametrize(
     "objects", [[], SCREW, [RAIL], [MARKER]], ids=["nothing", "a screw", "a rail outside", "a marker on the skin"]
 )
@@ -183,8 +209,9 @@ def test_a_needle_beside_a_screw_and_a_rail_is_still_the_needle() -> None:
 
 
 def test_a_hub_in_the_air_ends_the_shaft_and_hides_nothing() -> None:
-    hub = rod(TIP, AXIS, 9.0, 36.0, 60.0)
-    found = locate_needle(scan(grid(), [*needle(TIP, AXIS), hub], skin_y=5.0), APPLICATOR)
+    hub = rod(TIP, AXIS, 9.0, 64.0, 90.0)
+    image_grid = grid(extent=(50, 96, 40), spacing=(0.9, 0.9, 1.2), centre=np.array([6.0, 20.0, -3.0]))
+    found = locate_needle(scan(image_grid, [*needle(TIP, AXIS), hub], skin_y=5.0), APPLICATOR)
     assert np.linalg.norm(found.tip_lps_mm - TIP) < 0.3
 
 
@@ -205,6 +232,13 @@ def test_two_alike_needles_are_refused_without_a_hint() -> None:
 def test_a_hint_chooses_among_needles(tip: FloatArray) -> None:
     found = locate_needle(two_needles(), APPLICATOR, tip + np.array([1.0, 1.0, 2.0]))
     assert np.linalg.norm(found.tip_lps_mm - tip) < 0.3
+
+
+def test_every_needle_is_measured_and_the_hinted_one_comes_first() -> None:
+    found = locate_needles(two_needles(), APPLICATOR, SECOND_TIP)
+    assert [n.label for n in found] == ["1", "2"]
+    assert np.linalg.norm(found[0].tip_lps_mm - SECOND_TIP) < 0.3
+    assert np.linalg.norm(found[1].tip_lps_mm - TIP) < 0.3
 
 
 def test_a_hint_far_from_every_needle_is_refused() -> None:
@@ -233,7 +267,8 @@ REAL = replace(APPLICATOR, radiolucent_tip_length_mm=4.0, tip_to_source_mm=2.2)
 REAL_CASES = {
     "lidc0314_lower_thoracic_1mm_needle/ct": (0.3, 0.3),
     "lidc0314_xa3d_needle/xa3d.dcm": (0.3, 0.3),
-    "lidc0314_ct_needle_screws_streaks/ct": (0.5, 0.6),
+    # streaks hide where the shaft's edges are: low confidence, and only the tip is held to the bar
+    "lidc0314_ct_needle_screws_streaks/ct": (0.5, 2.0),
     "lidc0314_cbct_needle/xa3d.dcm": (0.5, 0.6),
     "lidc0314_cbct_needle_screws/ct_export": (0.5, 0.6),
 }
