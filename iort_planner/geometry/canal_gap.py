@@ -22,7 +22,8 @@ _GAP_PART, _GAP_LEAST_MM = 0.25, 0.8
 _BOUND_MM, _BOUND_ANGLES = 14.0, 4  # bone on both sides along the canal within this (a disc's or foramen's height)
 _FRONT_ANGLES, _SIDE_ANGLES = 10, (12, 24)  # front: 50 degrees round the source's direction; sides: 60 to 120 degrees
 _SIDE_PLANES, _SIDE_SEEN, _SIDE_OPEN = 2, 0.4, 0.3
-_SMALL_GAP_MM = 2.0  # a smaller gap is that of a thin cortex; over more, a lesion has drawn walls off by 1 mm
+# A smaller gap is that of a thin cortex; over more, a lesion has drawn walls off by 1 mm.
+_SMALL_GAP_MM, _SMALL_HIDDEN_GAP_MM = 2.0, 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +74,10 @@ def nearest_wall(wall: CanalWall, source_lps_mm: FloatArray) -> NearestWall:
     gap_mm = float(np.min(away[wall.seen])) if np.any(wall.seen) else float("inf")
     error_mm, bone_expected, enclosed = 0.0, False, _enclosed(wall, plane, angle)
     if seen < 0.5:
-        # what metal hides says nothing about bone
-        open_to_view = float(np.mean(~wall.hidden()[rivals & ~wall.seen])) >= 0.5
-        bone_expected = gap_mm > _SMALL_GAP_MM and open_to_view and _bone_expected(wall, plane, angle, source_lps_mm)
+        # a little that metal hides says nothing about bone
+        hidden = float(np.mean(wall.hidden()[rivals & ~wall.seen])) > 0.5
+        small_mm = _SMALL_HIDDEN_GAP_MM if hidden else _SMALL_GAP_MM
+        bone_expected = gap_mm > small_mm and _bone_expected(wall, plane, angle, source_lps_mm)
         errors = _errors_over_gap(wall, rivals & ~wall.seen, ~wall.seen & (away <= _PATCH_MM))
         error_mm = float(np.sqrt(np.mean(np.square(errors)))) if errors else 0.0
         # a lesion's own rim may draw the wall, as no natural gap does; and a long gap is not like a short patch
