@@ -46,6 +46,7 @@ _SIDE_MM = (1.6, 3.6)  # where the levels on both sides of a peak are read: clea
 _BEYOND_MM = 5.0  # of the canal's wall, so that its peak is seen whole
 _PLASTIC_EDGE_MM = 1.0  # beside the needle's plastic the voxels are shared: the next tissue is taken
 _BLOOM_MM = 1.8  # from the nearest voxel of metal: three sigmas of the blur; streaks reach further
+_DARK_STREAK_MM = 15.0  # what looks like air this near to metal is its dark streak
 _SHORTEST_MM = 0.8  # shorter pieces of soft tissue or spongiosa are noise
 _WALL_MM = (-3.0, 1.5)  # of the canal point along the path: an interpolated wall is 1 to 2 mm uncertain
 _WALL_BONE_HU, _WALL_NONE_HU = 280.0, 150.0
@@ -205,7 +206,9 @@ def _classes(hu: FloatArray, metal_mm: FloatArray, covered: npt.NDArray[np.int64
     classes = np.full(hu.size, HIDDEN_BY_METAL, dtype="U9")
     if read.size:
         values = hu[read[np.clip(np.searchsorted(read, np.arange(hu.size)), 0, read.size - 1)]]
-        classes = np.where(hidden, HIDDEN_BY_METAL, _tissues(values, end))
+        tissues = _tissues(values, end)
+        streak = (tissues == AIR) & (metal_mm < _DARK_STREAK_MM)
+        classes = np.where(hidden | streak, HIDDEN_BY_METAL, tissues)
         classes = _without_short(classes, CORTEX, HIDDEN_BY_METAL)  # the foot of metal's blur
     classes[hidden & (hu > METAL_HU)] = METAL
     classes[covered == 2] = NEEDLE
