@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iort_planner.geometry.needle_model import Fit, Frame, Pose, centre_at, centre_line, fit, frame_from
-from iort_planner.geometry.needle_profile import EndKind, Profile, bending
+from iort_planner.geometry.needle_profile import EndKind, Profile, robust_polynomial, rough_parabola
 from iort_planner.geometry.needle_scene import build_scene
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The numbers below are our own choice from sweeps over scans with a known needle (tests/geometry/needle_scans.py).
 WINDOW_MM = 30.0  # the distal part where end and cannula are fitted; a longer one dilutes what the end shows
-_LINE_VOXELS = (1000, 3000)  # of the first rough fit and of the second
+_LINE_VOXELS = (1000, 12000)  # of the first rough fit and of the second
 # The centre line is fitted over so much of it, short of the image's edge, which cuts an oblique needle on one side
 # first and shifts its centre by 0.3 mm there.
 _LINE_MM, _EDGE_MM = 68.0, 4.0
@@ -45,7 +45,10 @@ _LATEST_STEP_MM = 25.0  # a cannula's end further up changes nothing at the tip
 _DIAMETER_MM, _THIN_PER_MISFIT, _THICK_PER_MISFIT = 0.5, 4.0, 1.5
 _ROUGHLY_BENT_MM = 0.3  # centroids of sections of straight needles wobble by up to 0.7 mm in 3 mm slices
 _SEGMENT_MM = 6.0  # of the centre line: enough voxels for 0.05 mm even in 3 mm slices
-_CUBIC_POINTS, _CUBIC_MM = 8, 0.1  # so many segments, and so large a scatter about a parabola, before a cubic is tried
+# Needles are straight until they are seen to bend: a bend counts in full where segments scatter about a parabola so
+# much less than about a line, and not at all below the first ratio. Straight phantoms reach 1.7, bends of 0.3 mm 1.8.
+_BEND_RATIO = (1.4, 1.9)
+_LEAST_SEGMENTS = 5
 # The direction comes from the long run: over a short one streaks turn it by up to 2 degrees.
 _FREE: tuple[str, ...] = ("side", "up", "end", "height", "blur", "slice_share")
 _BEND: tuple[str, ...] = ("side_bend", "up_bend")
@@ -120,18 +123,20 @@ def orient(profile: Profile) -> Shaft:
     flip = profile.distal[1]
     sign = -1.0 if flip else 1.0
     end = profile.high_mm if flip else profile.low_mm
-    bend, quadratic = bending(profile)
-    frame = frame_from(profile.frame.to_lps(np.array([0.0, 0.0, end])), sign * profile.frame.axis)
+    bend, parabola = rough_parabola(profile)
+    bent = bend > _ROUGHLY_BENT_MM  # then the frame starts on the curve's own end and tangent, not the straight line's
+    origin, axis = np.array([0.0, 0.0, end]), np.array([0.0, 0.0, 1.0])
+    if bent:
+        origin[:2] = np.array([end**2, end, 1.0]) @ parabola
+        axis[:2] = np.array([2.0 * end, 1.0]) @ parabola[:2]
+    start = profile.frame.to_lps(origin)
+    frame = frame_from(start, sign * (profile.frame.to_lps(origin + axis) - start))
     turn = np.stack([profile.frame.side, profile.frame.up]) @ np.stack([frame.side, frame.up], axis=1)
     along = sign * (profile.along_mm - end)
     order = np.argsort(along)
     proximal = profile.low_end if flip else profile.high_end
     visible = profile.high_mm - profile.low_mm
     keep = order[(along[order] >= 0.0) & (along[order] <= visible)]
-    if bend > _ROUGHLY_BENT_MM:  # start the frame at the centre line's own end, not at the straight line's
-        index = order[np.argmin(np.abs(along[order] - 2.0))]
-        centre = np.nan_to_num(profile.centre_mm[index])
-        frame = replace(frame, origin_lps_mm=profile.frame.to_lps(np.array([centre[0], centre[1], end])))
     return Shaft(
         frame=frame,
         visible_mm=visible,
@@ -141,7 +146,7 @@ def orient(profile: Profile) -> Shaft:
         cut=proximal is EndKind.EDGE,
         within=proximal is EndKind.TISSUE,
         plateau=profile.plateau,
-        curvature=quadratic @ turn if bend > _ROUGHLY_BENT_MM else np.zeros(2),
+        curvature=parabola[0] @ turn if bent else np.zeros(2),
     )
 
 
@@ -163,8 +168,7 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
     """
     step, growth = _area_step(shaft)
     noise = _NOISE_SHARE * abs(shaft.plateau)
-    shaft, whole, line = _centre_line(volume, shaft, applicator, step, noise)
-    bending_mm = _bending_mm(centre_line(whole, line.pose, _SEGMENT_MM), line.pose, shaft.visible_mm)
+    shaft, line, bending_mm = _centre_line(volume, shaft, applicator, step, noise)
     step = step if step is not None and step < _LATEST_STEP_MM else None
     scene = build_scene(volume, shaft.frame, shaft.curvature, min(shaft.visible_mm - 2.0, WINDOW_MM))
     reading = _read(scene, shaft, applicator, step, growth, noise)
@@ -209,33 +213,44 @@ def _over_source(found: Fit, misfit: float, applicator: Applicator) -> tuple[boo
 
 def _centre_line(
     volume: Volume, shaft: Shaft, applicator: Applicator, step: float | None, noise: float
-) -> tuple[Shaft, Scene, Fit]:
-    """The shaft in the frame of its distal tangent, its voxels, and the parabola fitted to them.
+) -> tuple[Shaft, Fit, float]:
+    """The shaft in the frame of its distal tangent, the line fitted to its voxels, and the visible bending in mm.
 
-    Fitted twice, because a curve is a parabola only in the frame of its own tangent: a frame turned by a tenth
-    makes a cubic of it, 0.5 mm at 80 mm for a bend of 4 mm.
+    The parabola is fitted twice, because a curve is a parabola only in the frame of its own tangent: a frame turned by
+    a tenth makes a cubic of it, 0.5 mm at 80 mm for a bend of 4 mm. Then the bend is kept as far as the segments of
+    the whole visible shaft show it, and the rest is fitted again.
     """
     radius = applicator.outer_radius_mm
     start = _start(shaft, applicator)
     if step is not None:
         start = replace(start, cannula_end=step)
-    free: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", *_BEND, "end", "height", "blur", "radius")
-    reach = min(
-        shaft.visible_mm - (_EDGE_MM if shaft.cut and shaft.visible_mm > WINDOW_MM + _EDGE_MM else 2.0), _LINE_MM
-    )
+    straight: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", "end", "height", "blur", "radius")
+    longest = shaft.visible_mm - (_EDGE_MM if shaft.cut and shaft.visible_mm > WINDOW_MM + _EDGE_MM else 2.0)
+    reach = min(longest, _LINE_MM)
     for most in _LINE_VOXELS:
         scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
-        found = fit(scene, start, free, noise)
-        pose = found.pose
-        frame = frame_from(_point(shaft.frame, pose, 0.0), _tangent(shaft.frame, pose))
-        turn = np.stack([shaft.frame.side, shaft.frame.up]) @ np.stack([frame.side, frame.up], axis=1)
-        curvature = np.array([pose.side_bend, pose.up_bend]) @ turn
-        shaft = replace(shaft, frame=frame, curvature=curvature)
-        start = replace(
-            pose, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
-            side_bend=float(curvature[0]), up_bend=float(curvature[1]), radius=radius,
-        )  # fmt: skip
-    return shaft, build_scene(volume, shaft.frame, shaft.curvature, reach, most), replace(found, pose=start)
+        found = fit(scene, start, (*straight, *_BEND), noise)
+        shaft, start = _in_own_frame(shaft, found.pose, radius)
+    whole = build_scene(volume, shaft.frame, shaft.curvature, longest, most)
+    share, bending_mm = _seen_bend(centre_line(whole, start, _SEGMENT_MM), start, shaft.visible_mm)
+    if share < 1.0:
+        scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
+        kept = replace(start, side_bend=share * start.side_bend, up_bend=share * start.up_bend)
+        found = fit(scene, kept, straight, noise)
+        shaft, _ = _in_own_frame(shaft, found.pose, radius)
+    return shaft, found, bending_mm
+
+
+def _in_own_frame(shaft: Shaft, pose: Pose, radius: float) -> tuple[Shaft, Pose]:
+    """The shaft in the frame of the line's distal tangent, and the line in that frame."""
+    frame = frame_from(_point(shaft.frame, pose, 0.0), _tangent(shaft.frame, pose))
+    turn = np.stack([shaft.frame.side, shaft.frame.up]) @ np.stack([frame.side, frame.up], axis=1)
+    curvature = np.array([pose.side_bend, pose.up_bend]) @ turn
+    line = replace(
+        pose, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
+        side_bend=float(curvature[0]), up_bend=float(curvature[1]), radius=radius,
+    )  # fmt: skip
+    return replace(shaft, frame=frame, curvature=curvature), line
 
 
 def _start(shaft: Shaft, applicator: Applicator) -> Pose:
@@ -320,20 +335,25 @@ def _tangent(frame: Frame, pose: Pose) -> FloatArray:
     return result
 
 
-def _bending_mm(line: FloatArray, pose: Pose, visible_mm: float) -> float:
-    """Largest distance of the visible centre line from its chord: the fitted parabola's, or a cubic's where it shows."""
+def _seen_bend(segments: FloatArray, pose: Pose, visible_mm: float) -> tuple[float, float]:
+    """How much of a bend the segments (N, 3) show, 0 to 1, and the largest distance of their line from its chord, mm."""
+    if segments.shape[0] < _LEAST_SEGMENTS:
+        return 0.0, 0.0
+    along, across = segments[:, 2], segments[:, :2]
+    line, parabola = (robust_polynomial(along, across, degree) for degree in (1, 2))
+    scatter = [
+        float(np.sqrt(np.sum((across - np.vander(along, len(c)) @ c) ** 2) / (along.size - len(c))))
+        for c in (line, parabola)
+    ]
+    low, high = _BEND_RATIO
+    share = float(np.clip((scatter[0] / max(scatter[1], 1e-6) - low) / (high - low), 0.0, 1.0))
+    coefficients = share * parabola + (1.0 - share) * np.vstack([np.zeros(2), line])
     at = np.linspace(pose.end, visible_mm, 101)
-    curve = np.stack([*centre_at(pose, at), at], axis=1)
-    if line.shape[0] >= _CUBIC_POINTS:
-        along, across = line[:, 2], line[:, :2]
-        cubic, parabola = np.polyfit(along, across, 3), np.polyfit(along, across, 2)
-        rms = [float(np.sqrt(np.mean((across - np.vander(along, len(c)) @ c) ** 2))) for c in (cubic, parabola)]
-        if rms[1] > _CUBIC_MM and rms[0] < 0.5 * rms[1]:
-            curve = np.column_stack([np.vander(at, 4) @ cubic, at])
+    curve = np.column_stack([np.vander(at, 3) @ coefficients, at])
     chord = curve[-1] - curve[0]
     offset = curve - curve[0]
     away = offset - np.outer(offset @ chord / (chord @ chord), chord)
-    return float(np.max(np.linalg.norm(away, axis=1)))
+    return share, float(np.max(np.linalg.norm(away, axis=1)))
 
 
 def _area_step(shaft: Shaft) -> tuple[float | None, float]:

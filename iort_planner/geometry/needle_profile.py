@@ -25,6 +25,7 @@ _CORE_MM = 1.0
 # A section that nearly fills the window (55 mm2) is a hub, a screw's head or a plate: the shaft ends there.
 _SOLID_MM2 = 48.0
 _HEAD_SHARE, _HEAD_MM = 0.85, 6.0  # thick metal beyond an end is a head if most of so many mm are nearly as solid
+_LEAST_SECTIONS = 10  # for a parabola
 _WINDOW_MM = 4.2  # cannula radius 2.7 + twice a blur of 0.75
 
 
@@ -141,7 +142,7 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
             return None
         low, high = float(along[run[0]]), float(along[run[1] - 1])
         part = slice(run[0] + 1, run[1] - 1)
-        offset, slope = _robust_line(along[part], centre[part])
+        slope, offset = robust_polynomial(along[part], centre[part], 1)
         shifted = frame.to_lps(np.array([offset[0], offset[1], 0.0]))
         tilted = frame.axis + slope[0] * frame.side + slope[1] * frame.up
         last, frame = frame, frame_from(shifted, tilted)
@@ -163,25 +164,14 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
     )  # fmt: skip
 
 
-def bending(profile: Profile) -> tuple[float, FloatArray]:
-    """Largest distance of the centre line from the chord between its ends (mm), and its quadratic term (2,), 1/mm.
-
-    Each end of the chord is the mean of its outermost sections, and the centre line a running median,
-    so that the noise of single sections does not count as bending.
-    """
-    use = profile.metal
-    along, centre = profile.along_mm[use], profile.centre_mm[use]
-    inner = (along > profile.low_mm + 1.5) & (along < profile.high_mm - 1.5)
-    along, centre = along[inner], centre[inner]
-    if along.size < 10:
-        return 0.0, np.zeros(2)
-    width = 5
-    smooth = np.median(np.lib.stride_tricks.sliding_window_view(centre, width, axis=0), axis=-1)
-    at = along[width // 2 : -(width // 2)]
-    share = ((at - at[0]) / (at[-1] - at[0]))[:, None]
-    away = smooth - (smooth[0] + share * (smooth[-1] - smooth[0]))
-    quadratic = np.array([np.polyfit(at, smooth[:, n], 2)[0] for n in range(2)])
-    return float(np.max(np.hypot(away[:, 0], away[:, 1]))), quadratic
+def rough_parabola(profile: Profile) -> tuple[float, FloatArray]:
+    """Parabola through the section centres: its largest distance from its chord (mm), and its coefficients (3, 2)."""
+    use = profile.metal & (profile.along_mm > profile.low_mm + 1.5) & (profile.along_mm < profile.high_mm - 1.5)
+    if np.count_nonzero(use) < _LEAST_SECTIONS:
+        return 0.0, np.zeros((3, 2))
+    along = profile.along_mm[use]
+    coefficients = robust_polynomial(along, profile.centre_mm[use], 2)
+    return float(np.linalg.norm(coefficients[0])) * float(np.ptp(along)) ** 2 / 4.0, coefficients
 
 
 def _core(values: FloatArray, x: FloatArray, y: FloatArray, centre: FloatArray) -> FloatArray:
@@ -244,18 +234,18 @@ def _longest_run(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
     return int(starts[best]), int(stops[best])
 
 
-def _robust_line(along: FloatArray, centre: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Offset and slope of the centre line across the axis, outlying sections damped (Cauchy weights)."""
+def robust_polynomial(along: FloatArray, centre: FloatArray, degree: int) -> FloatArray:
+    """Coefficients (degree + 1, 2) of the centre line across the axis, highest power first; outliers damped (Cauchy)."""
     good = np.isfinite(centre[:, 0])
     along, centre = along[good], centre[good]
     weight = np.ones(along.size)
-    design = np.stack([np.ones(along.size), along], axis=1)
-    for _ in range(5):
-        solution = np.linalg.lstsq(design * weight[:, None], centre * weight[:, None], rcond=None)[0]
+    design = np.vander(along, degree + 1)
+    for _ in range(8):
+        solution: FloatArray = np.linalg.lstsq(design * weight[:, None], centre * weight[:, None], rcond=None)[0]
         miss = np.linalg.norm(centre - design @ solution, axis=1)
         scale = max(0.02, 1.5 * float(np.median(miss)))
         weight = 1.0 / np.sqrt(1.0 + (miss / scale) ** 2)
-    return solution[0], solution[1]
+    return solution
 
 
 def _end_kind(volume: Volume, frame: Frame, ring: float, air: float, plateau: float, blank: float) -> EndKind:
