@@ -151,17 +151,13 @@ def point_to_wall(point_lps_mm: FloatArray, triangles: FloatArray) -> Segment:
     return Segment(from_lps_mm=point_lps_mm, to_lps_mm=nearest, length_mm=distance)
 
 
-def applicator_and_cannula(needle: Needle, applicator: Applicator, line_lps_mm: FloatArray | None = None) -> list[Rod]:
+def applicator_and_cannula(needle: Needle, applicator: Applicator) -> list[Rod]:
     """The solid bodies of a needle: the whole applicator, and the cannula where its end was seen.
 
-    Parameters
-    ----------
-    line_lps_mm : ndarray of shape (K, 3), mm, optional
-        Centre line of the visible shaft from the distal metal end towards the hub: a bent needle becomes a chain of
-        rods along it, straight on beyond its last point. Without it the needle is straight along its axis.
+    A bent needle becomes a chain of rods along its centre line, straight on beyond where it is seen.
     """
-    tip, axis = needle.tip_lps_mm, needle.axis_lps
-    line = np.array([tip, tip + axis]) if line_lps_mm is None else np.vstack([tip, line_lps_mm])
+    tip, axis, bent = needle.tip_lps_mm, needle.axis_lps, needle.centre_line_lps_mm
+    line = np.array([tip, tip + axis]) if bent is None else np.vstack([tip, bent])
     rods = _chain(line, 0.0, applicator.length_mm, applicator.outer_radius_mm, round_start=True)
     outer = applicator.cannula_outer_diameter_mm
     if needle.cannula_end_lps_mm is not None and outer is not None:

@@ -32,6 +32,18 @@ STEEL_HU = 2500.0  # above any bone (cortical up to about 2000 HU) and contrast 
 STEEL_SHARE = 0.3  # of the way from the median to the highest grey value, for a pose by hand; C-arm metal is uneven
 
 
+# Of the arrays in a needle; 0 stands for any number.
+_SHAPES = {
+    "tip_lps_mm": (3,),
+    "axis_lps": (3,),
+    "source_lps_mm": (3,),
+    "cannula_end_lps_mm": (3,),
+    "tip_covariance_lps_mm2": (3, 3),
+    "centre_line_lps_mm": (0, 3),
+}
+_OPTIONAL = frozenset({"cannula_end_lps_mm", "tip_covariance_lps_mm2", "centre_line_lps_mm"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Needle:
     """Pose of one needle applicator.
@@ -54,6 +66,8 @@ class Needle:
         Of the tip's position; None for a pose given by hand.
     bending_mm : float or None
         Largest distance of the visible centre line from the chord between its ends; None if not seen.
+    centre_line_lps_mm : ndarray of shape (K, 3) or None, mm
+        Of a bent shaft as far as it is seen, from the distal metal end towards the hub; None where it looks straight.
     cannula_end_lps_mm : ndarray of shape (3,) or None
         Distal end of the guide cannula where it was seen in the image.
     cannula_over_source : bool
@@ -74,25 +88,22 @@ class Needle:
     cannula_over_source: bool = False
     reasons: tuple[str, ...] = field(default=())
     tip_covariance_lps_mm2: FloatArray | None = None
+    centre_line_lps_mm: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        for name in ("tip_lps_mm", "axis_lps", "source_lps_mm", "cannula_end_lps_mm"):
+        for name, shape in _SHAPES.items():
             value = getattr(self, name)
-            if value is None and name == "cannula_end_lps_mm":
+            if value is None and name in _OPTIONAL:
                 continue
             array: npt.NDArray[np.float64] = np.array(value, dtype=np.float64)
-            if array.shape != (3,) or not np.all(np.isfinite(array)):
-                raise InputError(f"needle: {name} must be three finite numbers, got {array.tolist()}")
+            fits = len(array.shape) == len(shape) and all(
+                want in (0, n) for n, want in zip(array.shape, shape, strict=True)
+            )
+            if not fits or array.size == 0 or not np.all(np.isfinite(array)):
+                size = " x ".join(str(n or "K") for n in shape)
+                raise InputError(f"needle: {name} must be {size} finite numbers, got {array.tolist()}")
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        if self.tip_covariance_lps_mm2 is not None:
-            covariance: npt.NDArray[np.float64] = np.array(self.tip_covariance_lps_mm2, dtype=np.float64)
-            if covariance.shape != (3, 3) or not np.all(np.isfinite(covariance)):
-                raise InputError(
-                    f"needle: tip_covariance_lps_mm2 must be 3 x 3 finite numbers, got {covariance.tolist()}"
-                )
-            covariance.setflags(write=False)
-            object.__setattr__(self, "tip_covariance_lps_mm2", covariance)
         if abs(float(np.linalg.norm(self.axis_lps)) - 1.0) > 1e-9:
             raise InputError(f"needle: axis {self.axis_lps.tolist()} is not a unit vector")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 # The numbers below are our own choice from sweeps over scans with a known needle (tests/geometry/needle_scans.py).
 WINDOW_MM = 30.0  # the distal part where end and cannula are fitted; a longer one dilutes what the end shows
 _LINE_VOXELS = (1000, 12000)  # of the first rough fit and of the second
-# The centre line is fitted over so much of it, short of the image's edge, which cuts an oblique needle on one side
-# first and shifts its centre by 0.3 mm there.
-_LINE_MM, _EDGE_MM = 68.0, 4.0
+# The centre line ends short of the image's edge, which cuts an oblique needle on one side first and shifts its centre by
+# 0.3 mm there, and short of a hub.
+_EDGE_MM, _HUB_MM = 4.0, 2.0
 _NOISE_SHARE = 0.03  # of the plateau: misfits beyond this count less (soft L1); about 100 HU at 3071
 _DEFAULT_CANNULA_WALL_MM = 0.5  # start of the fit where the applicator file gives no outer diameter
 _REFIT_SHARE = 0.8  # a free radius that fits so much better has found a better start for the known one
@@ -43,12 +44,14 @@ _LATEST_STEP_MM = 25.0  # a cannula's end further up changes nothing at the tip
 # Of the diameter fitted freely: half the step from shaft to cannula, and more among streaks, which eat the edges of
 # metal by a millimetre; a cannula taken for a shaft moves the tip, so there the limit is closer.
 _DIAMETER_MM, _THIN_PER_MISFIT, _THICK_PER_MISFIT = 0.5, 4.0, 1.5
+_BARE_MM = 2.0  # with less bare shaft than this before the cannula begins, the shaft's own diameter cannot be seen
 _ROUGHLY_BENT_MM = 0.3  # centroids of sections of straight needles wobble by up to 0.7 mm in 3 mm slices
 _SEGMENT_MM = 6.0  # of the centre line: enough voxels for 0.05 mm even in 3 mm slices
 # Needles are straight until they are seen to bend: a bend counts in full where segments scatter about a parabola so
 # much less than about a line, and not at all below the first ratio. Straight phantoms reach 1.7, bends of 0.3 mm 1.8.
 _BEND_RATIO = (1.4, 1.9)
 _LEAST_SEGMENTS = 5
+_LINE_STEP_MM = 4.0  # of points on a bent centre line: 0.01 mm off the curve for a bend of 4 mm over 80 mm
 # The direction comes from the long run: over a short one streaks turn it by up to 2 degrees.
 _FREE: tuple[str, ...] = ("side", "up", "end", "height", "blur", "slice_share")
 _BEND: tuple[str, ...] = ("side_bend", "up_bend")
@@ -99,6 +102,8 @@ class Measurement:
         How far the end moves between the readings that fit about equally well.
     bending_mm : float
         Largest distance of the visible centre line from the chord between its ends.
+    centre_line_lps_mm : ndarray of shape (K, 3) or None, mm
+        Of a bent shaft as far as it is seen, from the distal metal end towards the hub; None if it looks straight.
     cannula_end_lps_mm : ndarray of shape (3,) or None
     cannula_over_source : bool
     reasons : tuple of str
@@ -113,6 +118,7 @@ class Measurement:
     misfit: float
     end_doubt_mm: float
     bending_mm: float
+    centre_line_lps_mm: FloatArray | None
     cannula_end_lps_mm: FloatArray | None
     cannula_over_source: bool
     reasons: tuple[str, ...]
@@ -177,7 +183,7 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
     misfit = best.residual_rms / abs(shaft.plateau)
     over, over_reasons = _over_source(best, misfit, applicator)
     reasons = [*reading.reasons, *over_reasons]
-    if not reading.hidden:
+    if not reading.hidden and pose.cannula_end - pose.end > _BARE_MM:
         diameter = 2.0 * fit(scene, pose, (*free, "radius"), noise).pose.radius
         beyond = diameter - applicator.outer_diameter_mm
         if not -_DIAMETER_MM - _THIN_PER_MISFIT * misfit < beyond < _DIAMETER_MM + _THICK_PER_MISFIT * misfit:
@@ -193,6 +199,7 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
         misfit=misfit,
         end_doubt_mm=reading.doubt_mm,
         bending_mm=bending_mm,
+        centre_line_lps_mm=_bent_line(frame, pose, shaft.visible_mm) if np.any(shaft.curvature) else None,
         cannula_end_lps_mm=_point(frame, pose, pose.cannula_end) if np.isfinite(pose.cannula_end) else None,
         cannula_over_source=over,
         reasons=tuple(reasons),
@@ -225,16 +232,14 @@ def _centre_line(
     if step is not None:
         start = replace(start, cannula_end=step)
     straight: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", "end", "height", "blur", "radius")
-    longest = shaft.visible_mm - (_EDGE_MM if shaft.cut and shaft.visible_mm > WINDOW_MM + _EDGE_MM else 2.0)
-    reach = min(longest, _LINE_MM)
+    reach = shaft.visible_mm - (_EDGE_MM if shaft.cut and shaft.visible_mm > WINDOW_MM + _EDGE_MM else _HUB_MM)
     for most in _LINE_VOXELS:
         scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
         found = fit(scene, start, (*straight, *_BEND), noise)
         shaft, start = _in_own_frame(shaft, found.pose, radius)
-    whole = build_scene(volume, shaft.frame, shaft.curvature, longest, most)
-    share, bending_mm = _seen_bend(centre_line(whole, start, _SEGMENT_MM), start, shaft.visible_mm)
+    scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
+    share, bending_mm = _seen_bend(centre_line(scene, start, _SEGMENT_MM), start, shaft.visible_mm)
     if share < 1.0:
-        scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
         kept = replace(start, side_bend=share * start.side_bend, up_bend=share * start.up_bend)
         found = fit(scene, kept, straight, noise)
         shaft, _ = _in_own_frame(shaft, found.pose, radius)
@@ -322,6 +327,12 @@ def _point(frame: Frame, pose: Pose, along: float) -> FloatArray:
     """LPS point on the model's centre line."""
     side, up = centre_at(pose, np.array(along))
     return frame.to_lps(np.array([float(side), float(up), along]))
+
+
+def _bent_line(frame: Frame, pose: Pose, visible_mm: float) -> FloatArray:
+    """Points of the model's centre line from the metal's end to where the shaft leaves the image, (K, 3) LPS mm."""
+    at = np.linspace(pose.end, visible_mm, max(2, math.ceil(visible_mm / _LINE_STEP_MM)))
+    return frame.to_lps(np.column_stack([*centre_at(pose, at), at]))
 
 
 def _tangent(frame: Frame, pose: Pose) -> FloatArray:

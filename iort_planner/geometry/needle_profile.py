@@ -157,7 +157,7 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
         ends.append(_end_kind(volume, frame_from(end, sign * frame.axis), float(around[inner]), air, plateau, blank))
         beyond = sign * (along - along[index])
         near = (beyond > 0.0) & (beyond <= _HEAD_MM)
-        heads.append(bool(2 * np.count_nonzero(thick[near]) >= max(np.count_nonzero(near), 1)))
+        heads.append(2 * int(np.sum(thick[near])) >= max(int(np.sum(near)), 1))
     return Profile(
         frame=frame, along_mm=along, centre_mm=centre, core=core, around=around, area_mm2=area, plateau=plateau,
         low_mm=low, high_mm=high, low_end=ends[0], high_end=ends[1], low_head=heads[0], high_head=heads[1],
@@ -241,11 +241,12 @@ def robust_polynomial(along: FloatArray, centre: FloatArray, degree: int) -> Flo
     weight = np.ones(along.size)
     design = np.vander(along, degree + 1)
     for _ in range(8):
-        solution: FloatArray = np.linalg.lstsq(design * weight[:, None], centre * weight[:, None], rcond=None)[0]
+        solution = np.linalg.lstsq(design * weight[:, None], centre * weight[:, None], rcond=None)[0]
         miss = np.linalg.norm(centre - design @ solution, axis=1)
         scale = max(0.02, 1.5 * float(np.median(miss)))
         weight = 1.0 / np.sqrt(1.0 + (miss / scale) ** 2)
-    return solution
+    result: FloatArray = np.asarray(solution, dtype=np.float64)
+    return result
 
 
 def _end_kind(volume: Volume, frame: Frame, ring: float, air: float, plateau: float, blank: float) -> EndKind:

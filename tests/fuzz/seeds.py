@@ -194,7 +194,9 @@ def _containers(work: Path) -> list[Seed]:
     for source in ("explicit", "enhanced"):
         folder = work / f"dicomdir-{source}"
         file_set = FileSet()
-        file_set.UID = "1.2.826.0.1.3680043.8.498.1"  # else drawn at random: the same seeds must give the same bytes
+        file_set.UID = UID(
+            "1.2.826.0.1.3680043.8.498.1"
+        )  # else drawn at random: the same seeds must give the same bytes
         for path in sorted((work / source).iterdir()):
             import pydicom
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -383,7 +384,7 @@ def to_line(points: FloatArray, line: FloatArray) -> FloatArray:
 def test_a_bent_needle_is_a_chain_of_rods_along_its_centre_line() -> None:
     needle = needle_at(np.array([15.0, 0, 0]), np.array([0.0, 0, 1]), 16.0)
     line = arc(needle, 300.0)
-    bodies = applicator_and_cannula(needle, APPLICATOR, line)
+    bodies = applicator_and_cannula(replace(needle, centre_line_lps_mm=line), APPLICATOR)
     rng = np.random.default_rng(7)
     points = needle.tip_lps_mm + rng.uniform([-15, -15, 6], [25, 15, 50], size=(200, 3))
     from_line = to_line(points, np.vstack([needle.tip_lps_mm, line]))
@@ -395,7 +396,8 @@ def test_a_bent_needle_is_a_chain_of_rods_along_its_centre_line() -> None:
 
 
 def clearance(needle: Needle, line: FloatArray | None, triangles: FloatArray) -> float:
-    return min(rod_to_triangles(rod, triangles)[0] for rod in applicator_and_cannula(needle, APPLICATOR, line))
+    bent = replace(needle, centre_line_lps_mm=line)
+    return min(rod_to_triangles(rod, triangles)[0] for rod in applicator_and_cannula(bent, APPLICATOR))
 
 
 def test_a_straight_centre_line_changes_nothing_and_a_bend_towards_the_canal_takes_clearance() -> None:

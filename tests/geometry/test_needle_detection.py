@@ -94,7 +94,7 @@ def test_a_rigid_motion_of_image_and_needle_moves_the_answer_along() -> None:
     )
     moved = locate_needle(replace(volume, grid=moved_grid), APPLICATOR)
     np.testing.assert_allclose(moved.tip_lps_mm, turn @ still.tip_lps_mm + shift, atol=0.03)
-    assert angle_deg(moved.axis_lps, turn @ still.axis_lps) < 0.08
+    assert angle_deg(moved.axis_lps, turn @ still.axis_lps) < 0.05
 
 
 def test_storing_the_slices_in_the_other_order_changes_nothing() -> None:
@@ -268,7 +268,7 @@ REAL_CASES = {
     "lidc0314_lower_thoracic_1mm_needle/ct": (0.3, 0.3),
     "lidc0314_xa3d_needle/xa3d.dcm": (0.3, 0.3),
     # streaks hide where the shaft's edges are: low confidence, and only the tip is held to the bar
-    "lidc0314_ct_needle_screws_streaks/ct": (0.5, 2.0),
+    "lidc0314_ct_needle_screws_streaks/ct": (0.5, 0.6),
     "lidc0314_cbct_needle/xa3d.dcm": (0.5, 0.6),
     "lidc0314_cbct_needle_screws/ct_export": (0.5, 0.6),
 }
