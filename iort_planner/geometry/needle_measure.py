@@ -47,9 +47,10 @@ _DIAMETER_MM, _THIN_PER_MISFIT, _THICK_PER_MISFIT = 0.5, 4.0, 1.5
 _BARE_MM = 2.0  # with less bare shaft than this before the cannula begins, the shaft's own diameter cannot be seen
 _ROUGHLY_BENT_MM = 0.3  # centroids of sections of straight needles wobble by up to 0.7 mm in 3 mm slices
 _SEGMENT_MM = 6.0  # of the centre line: enough voxels for 0.05 mm even in 3 mm slices
-# Needles are straight until they are seen to bend: a bend counts in full where segments scatter about a parabola so
-# much less than about a line, and not at all below the first ratio. Straight phantoms reach 1.7, bends of 0.3 mm 1.8.
-_BEND_RATIO = (1.4, 1.9)
+# Needles are straight until they are seen to bend: a bend counts in full where segments scatter so much less about an
+# arc than about a line and it is so large (mm), and not at all below the first of both. Of 62 straight phantoms one
+# passes 1.65, and streaks bend that one by 0.23 mm; bends of 0.3 mm and more reach 2.2.
+_BEND_RATIO, _BEND_MM = (1.6, 2.1), (0.2, 0.4)
 _LEAST_SEGMENTS = 5
 _LINE_STEP_MM = 4.0  # of points on a bent centre line: 0.01 mm off the curve for a bend of 4 mm over 80 mm
 # The direction comes from the long run: over a short one streaks turn it by up to 2 degrees.
@@ -223,8 +224,8 @@ def _centre_line(
 ) -> tuple[Shaft, Fit, float]:
     """The shaft in the frame of its distal tangent, the line fitted to its voxels, and the visible bending in mm.
 
-    The parabola is fitted twice, because a curve is a parabola only in the frame of its own tangent: a frame turned by
-    a tenth makes a cubic of it, 0.5 mm at 80 mm for a bend of 4 mm. Then the bend is kept as far as the segments of
+    The arc is fitted twice, because it is one of the model's only in the frame of its own tangent: a frame turned by a
+    tenth makes a cubic of it, 0.5 mm at 80 mm for a bend of 4 mm. Then the bend is kept as far as the segments of
     the whole visible shaft show it, and the rest is fitted again.
     """
     radius = applicator.outer_radius_mm
@@ -356,8 +357,9 @@ def _seen_bend(segments: FloatArray, pose: Pose, visible_mm: float) -> tuple[flo
         float(np.sqrt(np.sum((across - np.vander(along, len(c)) @ c) ** 2) / (along.size - len(c))))
         for c in (line, parabola)
     ]
-    low, high = _BEND_RATIO
-    share = float(np.clip((scatter[0] / max(scatter[1], 1e-6) - low) / (high - low), 0.0, 1.0))
+    size_mm = float(np.linalg.norm(parabola[0])) * visible_mm**2 / 4.0
+    seen = [(scatter[0] / max(scatter[1], 1e-6), _BEND_RATIO), (size_mm, _BEND_MM)]
+    share = min(float(np.clip((value - low) / (high - low), 0.0, 1.0)) for value, (low, high) in seen)
     coefficients = share * parabola + (1.0 - share) * np.vstack([np.zeros(2), line])
     at = np.linspace(pose.end, visible_mm, 101)
     curve = np.column_stack([np.vander(at, 3) @ coefficients, at])

@@ -94,7 +94,8 @@ class Pose:
 
     ``end`` and ``cannula_end`` are where shaft and cannula begin along the axis (inf: no cannula),
     ``height`` the value of steel, ``slice_share`` the box's width over the slice distance.
-    ``side``, ``side_slope``, ``side_bend`` are the terms of the centre line across the axis (1, mm, mm2), and so for up.
+    ``side``, ``side_slope``, ``side_bend`` (mm, 1, 1/mm) are the centre line across the axis: a slope and an arc of constant
+    curvature (twice the bend); and so for up.
     A cannula end distal of the shaft's is a hollow tube that stands over the plastic.
     """
 
@@ -130,8 +131,8 @@ def predict(scene: Scene, pose: Pose) -> FloatArray:
     for node, weight in zip(*(_FEW if scene.slice_mm <= _THIN_MM else _MANY), strict=True):
         shift = 0.5 * node * pose.slice_share * scene.slice_mm * scene.normal
         along = scene.local_mm[:, 2] - shift[2]
-        x = scene.local_mm[:, 0] - shift[0] - (pose.side + along * (pose.side_slope + along * pose.side_bend))
-        y = scene.local_mm[:, 1] - shift[1] - (pose.up + along * (pose.up_slope + along * pose.up_bend))
+        side, up = centre_at(pose, along)
+        x, y = scene.local_mm[:, 0] - shift[0] - side, scene.local_mm[:, 1] - shift[1] - up
         position = np.minimum(np.hypot(x, y), _RADII_MM[-1]) / _RADII_MM[1]
         low = np.minimum(position.astype(np.intp), _RADII_MM.size - 2)
         part = position - low
@@ -271,7 +272,17 @@ def centre_line(scene: Scene, pose: Pose, segment_mm: float) -> FloatArray:
 
 def centre_at(pose: Pose, along: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The model's centre line at positions along the axis: side and up, mm."""
+    bow = bowed(along, np.hypot(pose.side_bend, pose.up_bend))
     return (
-        pose.side + along * (pose.side_slope + along * pose.side_bend),
-        pose.up + along * (pose.up_slope + along * pose.up_bend),
+        pose.side + along * pose.side_slope + bow * pose.side_bend,
+        pose.up + along * pose.up_slope + bow * pose.up_bend,
     )
+
+
+def bowed(along: FloatArray, bend: float) -> FloatArray:
+    """What a constant curvature of 2 ``bend`` (1/mm) makes of a parabola's square of the position along, mm2.
+
+    An arc leaves its parabola by 0.5 mm at 80 mm for a bend of 4 mm, which would turn the fitted tangent by 0.3 degrees.
+    """
+    result: FloatArray = 2.0 * along**2 / (1.0 + np.sqrt(np.maximum(1.0 - (2.0 * bend * along) ** 2, 0.0)))
+    return result

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from iort_planner.geometry.needle_model import Frame, Scene
+from iort_planner.geometry.needle_model import Frame, Scene, bowed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -40,7 +40,7 @@ def build_scene(volume: Volume, frame: Frame, curvature: FloatArray, reach_mm: f
     local = frame.to_local(box.grid.index_to_lps(np.stack([i, j, k], axis=-1).reshape(-1, 3)))
     values = box.values.reshape(-1).astype(np.float64)
     along = local[:, 2]
-    across = local[:, :2] - along[:, None] ** 2 * curvature
+    across = local[:, :2] - bowed(along, float(np.hypot(*curvature)))[:, None] * curvature
     radius = np.hypot(across[:, 0], across[:, 1])
     inside = (along > -BEFORE_MM) & (along < reach_mm)
     core = values[inside & (radius < 1.0) & (along > 3.0)]
