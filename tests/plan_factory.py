@@ -167,6 +167,7 @@ def make_example_plan(volume: Volume | None = None, **changes: Any) -> plans.Pla
                 tip_uncertainty_mm=0.4,
                 bending_mm=0.2,
                 cannula_end_lps_mm=_triple(tip + 34.0 * AXIS_LPS),
+                centre_line_lps_mm=(),
                 tip_covariance_lps_mm2=((0.1, 0.0, 0.0), (0.0, 0.03, 0.0), (0.0, 0.0, 0.03)),
             ),
         ),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from iort_planner.units import FloatArray
 
 
+_LEAST_PIECE_MM = 3.0  # at either end of a part: more than a radius, so that joints stay inside
 _PIECE_MM = 8.0  # of a bent shaft: an arc of 5 mm sagitta over 90 mm leaves its chord by 0.04 mm within it
 
 
@@ -156,31 +157,41 @@ def applicator_and_cannula(needle: Needle, applicator: Applicator) -> list[Rod]:
 
     A bent needle becomes a chain of rods along its centre line, straight on beyond where it is seen.
     """
-    tip, axis, bent = needle.tip_lps_mm, needle.axis_lps, needle.centre_line_lps_mm
-    line = np.array([tip, tip + axis]) if bent is None else np.vstack([tip, bent])
-    rods = _chain(line, 0.0, applicator.length_mm, applicator.outer_radius_mm, round_start=True)
+    course = needle_course(needle.tip_lps_mm, needle.axis_lps, needle.centre_line_lps_mm)
+    rods = _chain(course, 0.0, applicator.length_mm, applicator.outer_radius_mm, round_start=True)
     outer = applicator.cannula_outer_diameter_mm
     if needle.cannula_end_lps_mm is not None and outer is not None:
-        start = _arc_mm(line, needle.cannula_end_lps_mm)
-        rods += _chain(line, start, applicator.cannula_length_mm, outer / 2.0, round_start=False)
+        start = arc_length_mm(course, needle.cannula_end_lps_mm)
+        rods += _chain(course, start, applicator.cannula_length_mm, outer / 2.0, round_start=False)
     return rods
 
 
-def _chain(line: FloatArray, start_mm: float, length_mm: float, radius_mm: float, *, round_start: bool) -> list[Rod]:
-    """Rods along a polyline (K, 3), which goes on straight beyond its end, from an arc length on.
+def needle_course(tip_lps_mm: FloatArray, axis_lps: FloatArray, centre_line_lps_mm: FloatArray | None) -> FloatArray:
+    """Polyline (K, 3) mm that a needle follows from its tip; it goes on straight beyond its last point."""
+    if centre_line_lps_mm is None:
+        return np.array([tip_lps_mm, tip_lps_mm + axis_lps])
+    return np.vstack([tip_lps_mm, centre_line_lps_mm])
 
-    Each rod after the first has a half ball at its joint, so that the chain has no gap on the outside of a bend.
-    """
+
+def part_of_course(course: FloatArray, start_mm: float, length_mm: float) -> FloatArray:
+    """Points (K, 3) mm of a needle's course from an arc length on, about `_PIECE_MM` apart where it bends."""
     end_mm = start_mm + length_mm
-    last = line[-1] - line[-2]
-    line = np.vstack([line, line[-1] + end_mm * last / np.linalg.norm(last)])
+    last = course[-1] - course[-2]
+    line = np.vstack([course, course[-1] + end_mm * last / np.linalg.norm(last)])
     at = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
     bent_mm = float(at[-2] - at[1])  # from the metal's end, before which the needle is straight; 0 for a straight line
     joints = np.linspace(at[1], at[-2], round(bent_mm / _PIECE_MM) + 2) if bent_mm > 0.0 else ()
-    stops = [start_mm, *(j for j in joints if start_mm + radius_mm < j < end_mm - radius_mm), end_mm]
-    points = np.stack([np.interp(stops, at, line[:, n]) for n in range(3)], axis=1)
+    stops = [start_mm, *(j for j in joints if start_mm + _LEAST_PIECE_MM < j < end_mm - _LEAST_PIECE_MM), end_mm]
+    return np.stack([np.interp(stops, at, line[:, n]) for n in range(3)], axis=1)
+
+
+def _chain(course: FloatArray, start_mm: float, length_mm: float, radius_mm: float, *, round_start: bool) -> list[Rod]:
+    """Rods along a needle's course from an arc length on.
+
+    Each rod after the first has a half ball at its joint, so that the chain has no gap on the outside of a bend.
+    """
     rods = []
-    for number, (a, b) in enumerate(itertools.pairwise(points)):
+    for number, (a, b) in enumerate(itertools.pairwise(part_of_course(course, start_mm, length_mm))):
         length = float(np.linalg.norm(b - a))
         along = (b - a) / length
         overlap = radius_mm if number else 0.0
@@ -196,7 +207,7 @@ def _chain(line: FloatArray, start_mm: float, length_mm: float, radius_mm: float
     return rods
 
 
-def _arc_mm(line: FloatArray, point: FloatArray) -> float:
+def arc_length_mm(line: FloatArray, point: FloatArray) -> float:
     """Arc length along a polyline, straight on beyond its end, at its place nearest to a point."""
     steps = np.diff(line, axis=0)
     lengths = np.linalg.norm(steps, axis=1)

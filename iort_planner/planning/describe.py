@@ -43,7 +43,7 @@ def plan_image(image: ScanImage) -> p.PlanImage:
 
 def plan_needle(needle: Needle) -> p.PlanNeedle:
     """One needle."""
-    end, spread = needle.cannula_end_lps_mm, needle.tip_covariance_lps_mm2
+    end, spread, line = needle.cannula_end_lps_mm, needle.tip_covariance_lps_mm2, needle.centre_line_lps_mm
     return p.PlanNeedle(
         label=needle.label,
         tip_lps_mm=vector(needle.tip_lps_mm),
@@ -54,6 +54,7 @@ def plan_needle(needle: Needle) -> p.PlanNeedle:
         tip_uncertainty_mm=float(needle.tip_uncertainty_mm),
         bending_mm=None if needle.bending_mm is None else float(needle.bending_mm),
         cannula_end_lps_mm=None if end is None else vector(end),
+        centre_line_lps_mm=() if line is None else tuple(vector(point) for point in line),
         tip_covariance_lps_mm2=None if spread is None else (vector(spread[0]), vector(spread[1]), vector(spread[2])),
     )
 

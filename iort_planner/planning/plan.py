@@ -62,7 +62,7 @@ class PlanImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanNeedle:
-    """Where a needle stands; `iort_planner.geometry.needle.Needle` explains the fields."""
+    """Where a needle stands; `iort_planner.geometry.needle.Needle` explains the fields. No centre line: straight."""
 
     label: str
     tip_lps_mm: Vector
@@ -73,6 +73,7 @@ class PlanNeedle:
     tip_uncertainty_mm: float
     bending_mm: float | None
     cannula_end_lps_mm: Vector | None
+    centre_line_lps_mm: tuple[Vector, ...]
     tip_covariance_lps_mm2: tuple[Vector, Vector, Vector] | None
 
 

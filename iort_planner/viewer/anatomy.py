@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,18 +47,26 @@ class Bone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Rod:
-    """A needle as a rod from its tip outwards: LPS mm, unit axis towards the hub, mm."""
+class Metal:
+    """A needle as a tube along its course (K, 3), from the tip outwards: LPS mm, mm."""
 
-    tip_lps_mm: FloatArray
-    axis_lps: FloatArray
+    course_lps_mm: FloatArray
     radius_mm: float
+
+    def distance_mm(self, points_lps_mm: FloatArray) -> FloatArray:
+        """Of points (..., 3) from the course."""
+        nearest = np.full(points_lps_mm.shape[:-1], np.inf)
+        for start, end in itertools.pairwise(self.course_lps_mm):
+            step = end - start
+            part = np.clip((points_lps_mm - start) @ step / (step @ step), 0.0, 1.0)
+            nearest = np.minimum(nearest, np.linalg.norm(points_lps_mm - start - part[..., None] * step, axis=-1))
+        return nearest
 
 
 def bone_surface(
     volume: Volume,
     source_lps_mm: FloatArray,
-    metal: Sequence[Rod],
+    metal: Sequence[Metal],
     canal: Mesh | None,
     vertebra: Vertebra | None = None,
 ) -> Bone | None:
@@ -75,11 +84,8 @@ def bone_surface(
     low = float(values[inside].min())
     level, label = _bone_level(values[inside], hu_calibrated=volume.hu_calibrated)
     values[~inside] = low
-    for rod in metal:
-        offset = points - rod.tip_lps_mm
-        along = np.clip(offset @ rod.axis_lps, 0.0, None)
-        distance = np.linalg.norm(offset - along[..., None] * rod.axis_lps, axis=-1)
-        values[distance < rod.radius_mm + _METAL_MARGIN_MM] = low
+    for each in metal:
+        values[each.distance_mm(points) < each.radius_mm + _METAL_MARGIN_MM] = low
     if vertebra is not None:
         values[_inside(vertebra, points)] = low
     values = ndimage.gaussian_filter(values, 0.6)

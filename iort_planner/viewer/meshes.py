@@ -43,15 +43,20 @@ def sphere_mesh(centre_lps_mm: FloatArray, radius_mm: float) -> Mesh:
     return Mesh(vertices_lps_mm=centre_lps_mm + radius_mm * vertices, faces=faces)
 
 
-def tube_mesh(start_lps_mm: FloatArray, end_lps_mm: FloatArray, radius_mm: float) -> Mesh:
-    """Closed cylinder between two points."""
-    length = float(np.linalg.norm(end_lps_mm - start_lps_mm))
-    return _revolved(
-        start_lps_mm,
-        (end_lps_mm - start_lps_mm) / length,
-        np.array([0.0, 0.0, length, length]),
-        np.array([0.0, radius_mm, radius_mm, 0.0]),
-    )
+def tube_mesh(path_lps_mm: FloatArray, radius_mm: float) -> Mesh:
+    """Closed tube along the points of a path, (K, 3) mm; for two points a cylinder."""
+    steps = np.diff(path_lps_mm, axis=0)
+    steps /= np.linalg.norm(steps, axis=1, keepdims=True)
+    tangents = np.vstack([steps[:1], steps[:-1] + steps[1:], steps[-1:]])
+    tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
+    across, _ = _perpendicular(tangents[0])
+    rings = [np.repeat(path_lps_mm[:1], _ROUND, axis=0)]
+    for point, tangent in zip(path_lps_mm, tangents, strict=True):
+        across = across - (across @ tangent) * tangent  # carried along, so that the rings do not turn
+        across /= np.linalg.norm(across)
+        rings.append(point + radius_mm * _ring(across, np.cross(tangent, across)))
+    rings.append(np.repeat(path_lps_mm[-1:], _ROUND, axis=0))
+    return Mesh(vertices_lps_mm=np.stack(rings), faces=_ring_faces(len(rings)))
 
 
 def needle_mesh(tip_lps_mm: FloatArray, axis_lps: FloatArray, radius_mm: float, length_mm: float) -> Mesh:
@@ -65,10 +70,15 @@ def needle_mesh(tip_lps_mm: FloatArray, axis_lps: FloatArray, radius_mm: float, 
 def _revolved(start_lps_mm: FloatArray, axis_lps: FloatArray, along_mm: FloatArray, radii_mm: FloatArray) -> Mesh:
     """Body of revolution: ``radii_mm`` at ``along_mm`` behind ``start`` in the direction of ``axis``."""
     across, other = _perpendicular(axis_lps)
-    turn = np.linspace(0.0, 2.0 * np.pi, _ROUND, endpoint=False)
-    ring = np.cos(turn)[:, None] * across + np.sin(turn)[:, None] * other
+    ring = _ring(across, other)
     vertices = start_lps_mm + along_mm[:, None, None] * axis_lps + radii_mm[:, None, None] * ring
     return Mesh(vertices_lps_mm=vertices, faces=_ring_faces(along_mm.size))
+
+
+def _ring(across: FloatArray, other: FloatArray) -> FloatArray:
+    turn = np.linspace(0.0, 2.0 * np.pi, _ROUND, endpoint=False)
+    result: FloatArray = np.cos(turn)[:, None] * across + np.sin(turn)[:, None] * other
+    return result
 
 
 @functools.cache

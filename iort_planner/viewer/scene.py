@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from iort_planner.geometry.distance import arc_length_mm, needle_course, part_of_course
 from iort_planner.units import FloatArray
 from iort_planner.viewer import palette
-from iort_planner.viewer.anatomy import Rod, bone_surface, canal_surface, planned_vertebra
+from iort_planner.viewer.anatomy import Metal, bone_surface, canal_surface, planned_vertebra
 from iort_planner.viewer.meshes import Mesh, needle_mesh, sphere_mesh, tube_mesh
 
 if TYPE_CHECKING:
@@ -186,14 +187,20 @@ def build_scene(plan: Plan, volume: Volume, canal_mask: npt.NDArray[np.uint8] | 
     )
 
 
-def _metal(plan: Plan, needle: PlanNeedle) -> Rod:
+def _metal(plan: Plan, needle: PlanNeedle) -> Metal:
     """What of the image is needle or cannula and therefore no bone."""
     widest = max(plan.source.outer_diameter_mm, plan.source.cannula_outer_diameter_mm or 0.0)
-    return Rod(tip_lps_mm=np.array(needle.tip_lps_mm), axis_lps=np.array(needle.axis_lps), radius_mm=widest / 2.0)
+    course = part_of_course(_course(needle), 0.0, plan.source.applicator_length_mm + plan.source.cannula_length_mm)
+    return Metal(course_lps_mm=course, radius_mm=widest / 2.0)
+
+
+def _course(needle: PlanNeedle) -> FloatArray:
+    line = np.array(needle.centre_line_lps_mm) if needle.centre_line_lps_mm else None
+    return needle_course(np.array(needle.tip_lps_mm), np.array(needle.axis_lps), line)
 
 
 def _needle_surfaces(plan: Plan, needle: PlanNeedle, *, labelled: bool) -> list[Surface]:
-    tip, axis = np.array(needle.tip_lps_mm), np.array(needle.axis_lps)
+    tip, axis, course = np.array(needle.tip_lps_mm), np.array(needle.axis_lps), _course(needle)
     radius, metal_from = plan.source.outer_diameter_mm / 2.0, plan.source.radiolucent_tip_length_mm
     name = "needle" if len(plan.needles) == 1 else "needles"
     parts = [
@@ -207,13 +214,13 @@ def _needle_surfaces(plan: Plan, needle: PlanNeedle, *, labelled: bool) -> list[
         Surface(
             kind="shaft",
             label=f"{name}: metal shaft" if labelled else "",
-            mesh=tube_mesh(tip + metal_from * axis, tip + plan.source.applicator_length_mm * axis, radius),
+            mesh=tube_mesh(part_of_course(course, metal_from, plan.source.applicator_length_mm - metal_from), radius),
             colour=palette.METAL_COLOUR,
             opacity=1.0,
         ),
     ]
     if needle.cannula_end_lps_mm is not None:
-        end = np.array(needle.cannula_end_lps_mm)
+        start = arc_length_mm(course, np.array(needle.cannula_end_lps_mm))
         outer = plan.source.cannula_outer_diameter_mm
         # an unknown outer diameter is drawn just outside the needle, and the legend says so
         cannula_radius = outer / 2.0 if outer is not None else radius + 0.2
@@ -222,7 +229,7 @@ def _needle_surfaces(plan: Plan, needle: PlanNeedle, *, labelled: bool) -> list[
             Surface(
                 kind="cannula",
                 label=label if labelled else "",
-                mesh=tube_mesh(end, end + plan.source.cannula_length_mm * axis, cannula_radius),
+                mesh=tube_mesh(part_of_course(course, start, plan.source.cannula_length_mm), cannula_radius),
                 colour=palette.CANNULA_COLOUR,
                 opacity=1.0,
             )
@@ -241,7 +248,7 @@ def _markers(plan: Plan) -> list[Surface]:
         Surface(kind="marker", label="", mesh=sphere_mesh(nearest, 0.9), colour=palette.NEAREST_COLOUR, opacity=1.0),
     ]
     if float(np.linalg.norm(nearest - source)) > 0.0:
-        line = tube_mesh(source, nearest, 0.35)
+        line = tube_mesh(np.array([source, nearest]), 0.35)
         items.append(Surface(kind="distance", label=distance, mesh=line, colour=palette.NEAREST_COLOUR, opacity=1.0))
     return items
 

@@ -41,7 +41,7 @@ def test_a_tube_in_any_direction_has_a_cylinders_volume(
     axis: tuple[float, float, float], radius_mm: float, length_mm: float
 ) -> None:
     start = np.array([10.0, 20.0, -30.0])
-    mesh = tube_mesh(start, start + length_mm * unit(axis), radius_mm)
+    mesh = tube_mesh(np.array([start, start + length_mm * unit(axis)]), radius_mm)
     assert volume_mm3(mesh) == pytest.approx(math.pi * radius_mm**2 * length_mm, rel=0.01)
 
 
@@ -59,3 +59,14 @@ def test_the_needle_is_a_half_ball_and_a_cylinder_that_begin_at_the_tip(axis: tu
     np.testing.assert_allclose(np.hypot(along[ball] - radius, across[ball]), radius, atol=1e-9)
     expected = 2.0 / 3.0 * math.pi * radius**3 + math.pi * radius**2 * (length - radius)
     assert volume_mm3(mesh) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("turn_rad", [0.05, 0.4])
+def test_a_bent_tube_has_the_volume_of_its_length_and_faces_outwards(turn_rad: float) -> None:
+    angle = np.linspace(0.0, turn_rad, 40)
+    bend_mm = 80.0 / turn_rad
+    path = bend_mm * np.column_stack([1.0 - np.cos(angle), np.zeros(40), np.sin(angle)])
+    mesh = tube_mesh(path, 2.2)
+    assert volume_mm3(mesh) == pytest.approx(math.pi * 2.2**2 * 80.0, rel=0.01)
+    from_path = np.min(np.linalg.norm(mesh.vertices_lps_mm[:, None] - path, axis=2), axis=1)
+    assert np.all((from_path < 1e-9) | (abs(from_path - 2.2) < 0.02))
