@@ -9,8 +9,9 @@ import numpy as np
 from iort_planner.errors import NeedleNotFoundError
 from iort_planner.geometry.needle import STEEL_HU, Confidence, Needle
 from iort_planner.geometry.needle_candidates import find_lines
-from iort_planner.geometry.needle_measure import Measurement, Shaft, measure_end, orient
+from iort_planner.geometry.needle_measure import Measurement, measure_end
 from iort_planner.geometry.needle_profile import air_level, measure_profile
+from iort_planner.geometry.needle_shaft import Shaft, orient
 
 if TYPE_CHECKING:
     from iort_planner.applicator import Applicator

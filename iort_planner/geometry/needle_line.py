@@ -1,0 +1,119 @@
+"""The centre line of a needle's visible shaft: straight until it is seen to bend."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iort_planner.geometry.needle_model import Fit, Frame, Pose, centre_at, centre_line, fit, frame_from
+from iort_planner.geometry.needle_profile import robust_polynomial
+from iort_planner.geometry.needle_scene import build_scene
+from iort_planner.geometry.needle_shaft import Shaft, start_pose
+
+if TYPE_CHECKING:
+    from iort_planner.applicator import Applicator
+    from iort_planner.imaging.volume import Volume
+    from iort_planner.units import FloatArray
+
+# The numbers below are our own choice from sweeps over scans with a known needle (tests/sweeps, tests/geometry).
+WINDOW_MM = 30.0  # the distal part where end and cannula are fitted; a longer one dilutes what the end shows
+_LINE_VOXELS = (1000, 12000)  # of the first rough fit and of the second
+# The centre line ends short of the image's edge, which cuts an oblique needle on one side first and shifts its centre by
+# 0.3 mm there, and short of a hub.
+_EDGE_MM, _HUB_MM = 4.0, 2.0
+_SEGMENT_MM = 6.0  # of the centre line: enough voxels for 0.05 mm even in 3 mm slices
+# Needles are straight until they are seen to bend: a bend counts in full where segments scatter so much less about an
+# arc than about a line and it is so large (mm), and not at all below the first of both. Of 62 straight phantoms one
+# passes 1.65, and streaks bend that one by 0.23 mm; bends of 0.3 mm and more reach 2.2.
+_BEND_RATIO, _BEND_MM = (1.6, 2.1), (0.2, 0.4)
+_LEAST_SEGMENTS = 5
+_LINE_STEP_MM = 4.0  # of points on a bent centre line: 0.01 mm off the curve for a bend of 4 mm over 80 mm
+_BEND: tuple[str, ...] = ("side_bend", "up_bend")
+
+
+def fit_centre_line(
+    volume: Volume, shaft: Shaft, applicator: Applicator, step: float | None, noise: float
+) -> tuple[Shaft, Fit, float]:
+    """The shaft in the frame of its distal tangent, the line fitted to its voxels, and the visible bending in mm.
+
+    The arc is fitted twice, because it is one of the model's only in the frame of its own tangent: a frame turned by a
+    tenth makes a cubic of it, 0.5 mm at 80 mm for a bend of 4 mm. Then the bend is kept as far as the segments of
+    the whole visible shaft show it, and the rest is fitted again.
+    """
+    radius = applicator.outer_radius_mm
+    start = start_pose(shaft, applicator)
+    if step is not None:
+        start = replace(start, cannula_end=step)
+    straight: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", "end", "height", "blur", "radius")
+    reach = shaft.visible_mm - (_EDGE_MM if shaft.cut and shaft.visible_mm > WINDOW_MM + _EDGE_MM else _HUB_MM)
+    for most in _LINE_VOXELS:
+        scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
+        found = fit(scene, start, (*straight, *_BEND), noise)
+        shaft, start = _in_own_frame(shaft, found.pose, radius)
+    scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
+    share, bending_mm = _seen_bend(centre_line(scene, start, _SEGMENT_MM), start, shaft.visible_mm)
+    if share < 1.0:
+        kept = replace(start, side_bend=share * start.side_bend, up_bend=share * start.up_bend)
+        found = fit(scene, kept, straight, noise)
+        shaft, _ = _in_own_frame(shaft, found.pose, radius)
+    return shaft, found, bending_mm
+
+
+def _in_own_frame(shaft: Shaft, pose: Pose, radius: float) -> tuple[Shaft, Pose]:
+    """The shaft in the frame of the line's distal tangent, and the line in that frame."""
+    frame = frame_from(point_on(shaft.frame, pose, 0.0), tangent_of(shaft.frame, pose))
+    turn = np.stack([shaft.frame.side, shaft.frame.up]) @ np.stack([frame.side, frame.up], axis=1)
+    curvature = np.array([pose.side_bend, pose.up_bend]) @ turn
+    line = replace(
+        pose, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
+        side_bend=float(curvature[0]), up_bend=float(curvature[1]), radius=radius,
+    )  # fmt: skip
+    return replace(shaft, frame=frame, curvature=curvature), line
+
+
+def _seen_bend(segments: FloatArray, pose: Pose, visible_mm: float) -> tuple[float, float]:
+    """How much of a bend the segments (N, 3) show, 0 to 1, and the largest distance of their line from its chord, mm."""
+    if segments.shape[0] < _LEAST_SEGMENTS:
+        return 0.0, 0.0
+    along, across = segments[:, 2], segments[:, :2]
+    line, parabola = (robust_polynomial(along, across, degree) for degree in (1, 2))
+    scatter = [
+        float(np.sqrt(np.sum((across - np.vander(along, len(c)) @ c) ** 2) / (along.size - len(c))))
+        for c in (line, parabola)
+    ]
+    size_mm = float(np.linalg.norm(parabola[0])) * visible_mm**2 / 4.0
+    seen = [(scatter[0] / max(scatter[1], 1e-6), _BEND_RATIO), (size_mm, _BEND_MM)]
+    share = min(float(np.clip((value - low) / (high - low), 0.0, 1.0)) for value, (low, high) in seen)
+    coefficients = share * parabola + (1.0 - share) * np.vstack([np.zeros(2), line])
+    at = np.linspace(pose.end, visible_mm, 101)
+    curve = np.column_stack([np.vander(at, 3) @ coefficients, at])
+    chord = curve[-1] - curve[0]
+    offset = curve - curve[0]
+    away = offset - np.outer(offset @ chord / (chord @ chord), chord)
+    return share, float(np.max(np.linalg.norm(away, axis=1)))
+
+
+def point_on(frame: Frame, pose: Pose, along: float) -> FloatArray:
+    """LPS point on the model's centre line."""
+    side, up = centre_at(pose, np.array(along))
+    return frame.to_lps(np.array([float(side), float(up), along]))
+
+
+def bent_line(frame: Frame, pose: Pose, visible_mm: float) -> FloatArray:
+    """Points of the model's centre line from the metal's end to where the shaft leaves the image, (K, 3) LPS mm."""
+    at = np.linspace(pose.end, visible_mm, max(2, math.ceil(visible_mm / _LINE_STEP_MM)))
+    return frame.to_lps(np.column_stack([*centre_at(pose, at), at]))
+
+
+def tangent_of(frame: Frame, pose: Pose) -> FloatArray:
+    """Unit tangent of the model's centre line at its distal end, LPS."""
+    axis = (
+        frame.axis
+        + (pose.side_slope + 2.0 * pose.end * pose.side_bend) * frame.side
+        + (pose.up_slope + 2.0 * pose.end * pose.up_bend) * frame.up
+    )
+    result: FloatArray = axis / np.linalg.norm(axis)
+    return result
