@@ -74,6 +74,8 @@ class Needle:
         Whether the cannula's end lies distal of the source centre; where that cannot be told, the confidence is low.
     reasons : tuple of str
         Why the confidence is low; empty when it is high.
+    end_reasons : tuple of str
+        Those of them that doubt what stands at the metal's distal end, shaft or cannula.
     """
 
     label: str
@@ -87,6 +89,7 @@ class Needle:
     cannula_end_lps_mm: FloatArray | None = None
     cannula_over_source: bool = False
     reasons: tuple[str, ...] = field(default=())
+    end_reasons: tuple[str, ...] = field(default=())
     tip_covariance_lps_mm2: FloatArray | None = None
     centre_line_lps_mm: FloatArray | None = None
 

@@ -106,6 +106,7 @@ def _measured(volume: Volume, shaft: Shaft, applicator: Applicator, label: str, 
         cannula_end_lps_mm=measured.cannula_end_lps_mm,
         cannula_over_source=measured.cannula_over_source,
         reasons=tuple(reasons),
+        end_reasons=measured.end_reasons,
     )
 
 

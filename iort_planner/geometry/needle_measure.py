@@ -44,8 +44,8 @@ class Measurement:
         Of a bent shaft as far as it is seen, from the distal metal end towards the hub; None if it looks straight.
     cannula_end_lps_mm : ndarray of shape (3,) or None
     cannula_over_source : bool
-    reasons : tuple of str
-        Doubts that the fit itself raises.
+    end_reasons, reasons : tuple of str
+        Doubts about what stands at the metal's end (shaft or cannula), and all that the fit itself raises.
     """
 
     metal_end_lps_mm: FloatArray
@@ -59,6 +59,7 @@ class Measurement:
     centre_line_lps_mm: FloatArray | None
     cannula_end_lps_mm: FloatArray | None
     cannula_over_source: bool
+    end_reasons: tuple[str, ...]
     reasons: tuple[str, ...]
 
 
@@ -77,7 +78,8 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
     pose, frame = best.pose, shaft.frame
     misfit = best.residual_rms / abs(shaft.plateau)
     over, over_reasons = over_source(best, misfit, applicator)
-    reasons = [*reading.reasons, *over_reasons]
+    end_reasons = (*reading.reasons, *over_reasons)
+    reasons = list(end_reasons)
     if not reading.hidden and pose.cannula_end - pose.end > _BARE_MM:
         diameter = 2.0 * fit(scene, pose, (*free, "radius"), noise).pose.radius
         beyond = diameter - applicator.outer_diameter_mm
@@ -97,5 +99,6 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
         centre_line_lps_mm=bent_line(frame, pose, shaft.visible_mm) if np.any(shaft.curvature) else None,
         cannula_end_lps_mm=point_on(frame, pose, pose.cannula_end) if np.isfinite(pose.cannula_end) else None,
         cannula_over_source=over,
+        end_reasons=end_reasons,
         reasons=tuple(reasons),
     )

@@ -71,8 +71,7 @@ def _cannula_check(needle: Needle, source: PlanSource) -> Check:
     end = needle.cannula_end_lps_mm
     end_mm = None if end is None else float((end - needle.tip_lps_mm) @ needle.axis_lps)
     overlap_mm = 0.0 if end_mm is None else source.radiolucent_tip_length_mm - end_mm
-    # the needle's doubts about the metal's end, where a cannula may hide it
-    doubts = tuple(reason for reason in needle.reasons if "cannula" in reason)
+    doubts = needle.end_reasons
     if needle.method == "manual":  # what was not looked at must not read like a good answer
         status: Status = "warn"
         message = "not looked for, the needle was given by hand: see in the slices that the plastic tip stands clear"

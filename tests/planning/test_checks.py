@@ -66,7 +66,7 @@ TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
     ("cannula-over-source", "warn", {"at": cases.needle(**low(**cannula_at(4.5)))}),
     ("cannula-over-source", "warn", {"at": cases.needle(**cannula_at(5.6))}),
     ("cannula-over-source", "fail", {"at": cases.needle(**low(cannula_over_source=True, **cannula_at(3.9)))}),
-    ("cannula-over-source", "warn", {"at": cases.needle(**low(reasons=("the cannula hides the metal's end",)))}),
+    ("cannula-over-source", "warn", {"at": cases.needle(**low(end_reasons=("the cannula hides the metal's end",)))}),
     ("needle-bent", "warn", {"at": cases.needle(bending_mm=1.1)}),
     ("needle-bent", "warn", {"at": cases.needle(method="manual", bending_mm=None)}),
     ("cannula-over-source", "warn", {"at": cases.needle(method="manual", bending_mm=None)}),
