@@ -28,6 +28,10 @@ class Confidence(StrEnum):
 
 # A tip picked by hand on 1 mm slices: about half a slice along, half a pixel across (k=1). Our own figure.
 MANUAL_TIP_UNCERTAINTY_MM = 0.7
+# How far a pose by hand may lie from the metal in the image: twice its uncertainty; along the axis more, as a cut or
+# streaked end seems up to 0.8 mm off. Our own.
+MANUAL_BESIDE_MM, MANUAL_TURNED_DEG, MANUAL_END_MM = 1.4, 5.0, 2.0
+_LOOK_MM = 6.0  # round the given axis
 STEEL_HU = 2500.0  # above any bone (cortical up to about 2000 HU) and contrast medium, below steel's cut at 3071
 STEEL_SHARE = 0.3  # of the way from the median to the highest grey value, for a pose by hand; C-arm metal is uneven
 
@@ -155,7 +159,8 @@ def _against_the_image(
 ) -> tuple[str, ...]:
     """Where the metal in the image contradicts a pose given by hand; empty if it agrees.
 
-    Looked at along the axis only: metal where the shaft must be, none where the plastic is, none ahead of the tip.
+    Metal where the shaft must be, none where the plastic is, none ahead of the tip; and the metal's own axis and end, where
+    they can be seen, against the given ones.
     """
     steel = STEEL_HU
     if not volume.hu_calibrated:
@@ -176,7 +181,42 @@ def _against_the_image(
         doubts.append("metal in the image where the given plastic tip should be")
     if share(-15.0, -2.0) > 0.3:
         doubts.append("metal in the image ahead of the given tip: is the axis reversed?")
+    if not doubts:
+        doubts += _apart_from_the_metal(volume, steel, applicator, tip_lps_mm, axis_lps)
     return tuple(doubts)
+
+
+def _apart_from_the_metal(
+    volume: Volume, steel: float, applicator: Applicator, tip_lps_mm: FloatArray, axis_lps: FloatArray
+) -> list[str]:
+    """How far the metal seen round a given axis lies beside it, is turned, and begins elsewhere."""
+    side = np.cross(axis_lps, np.eye(3)[int(np.argmin(np.abs(axis_lps)))])
+    side /= np.linalg.norm(side)
+    up = np.cross(axis_lps, side)
+    across = np.arange(-_LOOK_MM, _LOOK_MM + 1e-6, 0.5)
+    x, y = np.meshgrid(across, across, indexing="ij")
+    end_mm = applicator.radiolucent_tip_length_mm
+    along = np.arange(end_mm - 10.0, end_mm + 20.0, 0.5)
+    points = tip_lps_mm + along[:, None, None, None] * axis_lps + x[..., None] * side + y[..., None] * up
+    metal = np.nan_to_num(volume.sample(points), nan=-np.inf) > steel
+    count = metal.sum(axis=(1, 2))
+    full = count >= 0.5 * np.pi * applicator.outer_radius_mm**2 / 0.25
+    used = full & (along > end_mm + 1.0)
+    if np.count_nonzero(used) < 10:
+        return ["too little metal in the image to compare the given pose with"]
+    centre = np.stack([(metal * x).sum(axis=(1, 2)), (metal * y).sum(axis=(1, 2))], axis=1)[used] / count[used, None]
+    fitted = np.polyfit(along[used], centre, 1)
+    beside = float(np.linalg.norm(fitted[0] * end_mm + fitted[1]))
+    turned = float(np.degrees(np.arctan(np.linalg.norm(fitted[0]))))
+    begins = float(along[full][0] - end_mm)
+    doubts = []
+    if beside > MANUAL_BESIDE_MM:
+        doubts.append(f"the metal in the image lies {beside:.1f} mm beside the given axis")
+    if turned > MANUAL_TURNED_DEG:
+        doubts.append(f"the metal in the image runs {turned:.0f} degrees off the given axis")
+    if abs(begins) > MANUAL_END_MM:
+        doubts.append(f"the metal in the image begins {begins:+.1f} mm from where the given tip puts its end")
+    return doubts
 
 
 def locate_needle(volume: Volume, applicator: Applicator, hint_lps_mm: FloatArray | None = None) -> Needle:

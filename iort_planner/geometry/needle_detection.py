@@ -8,6 +8,7 @@ import numpy as np
 
 from iort_planner.errors import NeedleNotFoundError
 from iort_planner.geometry.needle import STEEL_HU, Confidence, Needle
+from iort_planner.geometry.needle_ahead import metal_ahead_mm
 from iort_planner.geometry.needle_candidates import find_lines
 from iort_planner.geometry.needle_measure import Measurement, measure_end
 from iort_planner.geometry.needle_profile import air_level, measure_profile
@@ -34,6 +35,8 @@ _HUB_MARGIN_MM = 3.0  # where thick metal begins is seen to a few mm
 _RIVAL_SHARE = (0.6, 0.75)  # of the longest: below the first a cut piece is no rival, beyond the second it is its equal
 _MOST_LINES = 16
 _HINT_MM = 20.0  # a hint further than this from every needle is a mistake
+_HINT_APART_MM = 5.0  # by so much must the needle that is meant be nearer to the hint than any other metal
+_MOST_SIGMA_MM = 0.75  # k=1 of the tip for high confidence: twice it is the bound of a silent failure (interface.md)
 _MISFIT = 0.24  # of the core's value; scans without streaks leave 0.03
 # Errors per relative misfit: our own choice, not fitted; checked against 46 phantoms of tests/sweeps (seeds 0 to 45).
 _MISFIT_ALONG_MM, _MISFIT_ACROSS_MM = 1.0, 2.0
@@ -91,7 +94,15 @@ def _measured(volume: Volume, shaft: Shaft, applicator: Applicator, label: str, 
     tip = applicator.tip_from_metal_end_lps_mm(measured.metal_end_lps_mm, axis)
     if not bool(volume.grid.contains(tip)):
         reasons.append("the tip lies outside the image")
-    covariance = _covariance(volume, measured)
+    ahead_mm = metal_ahead_mm(volume, shaft.plateau, measured.metal_end_lps_mm, axis)
+    if ahead_mm:
+        reasons.append(
+            f"metal goes on {ahead_mm:.0f} mm ahead of the found end of the shaft, in its line: is it interrupted by a streak?"
+        )
+    covariance = _covariance(volume, measured, ahead_mm)
+    sigma_mm = float(np.sqrt(np.trace(covariance)))
+    if sigma_mm > _MOST_SIGMA_MM and not reasons:
+        reasons.append(f"the tip is uncertain by ±{sigma_mm:.1f} mm (k=1, limit {_MOST_SIGMA_MM:g} mm)")
     return Needle(
         label=label,
         tip_lps_mm=tip,
@@ -99,7 +110,7 @@ def _measured(volume: Volume, shaft: Shaft, applicator: Applicator, label: str, 
         source_lps_mm=applicator.source_lps_mm(tip, axis),
         method="auto",
         confidence=Confidence.LOW if reasons else Confidence.HIGH,
-        tip_uncertainty_mm=float(np.sqrt(np.trace(covariance))),
+        tip_uncertainty_mm=sigma_mm,
         tip_covariance_lps_mm2=covariance,
         bending_mm=measured.bending_mm,
         centre_line_lps_mm=measured.centre_line_lps_mm,
@@ -183,17 +194,25 @@ def _choose(
         )
     if hint_lps_mm is not None:
         hint = np.asarray(hint_lps_mm, dtype=np.float64)
-        nearest = min(candidates, key=lambda c: _distance_mm(c, hint))
+        nearest, *further = sorted(candidates, key=lambda c: _distance_mm(c, hint))
         distance = _distance_mm(nearest, hint)
         if not distance <= _HINT_MM:
             raise NeedleNotFoundError(
                 f"no needle found within {_HINT_MM:g} mm of the hint {np.round(hint, 1).tolist()} (the nearest is "
                 f"{distance:.0f} mm away); correct --needle-hint, or give --tip and --axis"
             )
-        return nearest, ["the metal near the hint has a head, like a screw"] if _screw(nearest, applicator) else []
+        if _screw(nearest, applicator):
+            raise NeedleNotFoundError(
+                f"no needle found at the hint {np.round(hint, 1).tolist()}: the metal there has a head, like a screw; "
+                "correct --needle-hint, or give --tip and --axis"
+            )
+        if further and _distance_mm(further[0], hint) < distance + _HINT_APART_MM:
+            return nearest, ["the hint is about as near to another piece of metal"]
+        return nearest, []
     first = needles[0]
-    # a short piece that the image's edge cuts is a screw whose head is out of view, or nothing that matters
-    rivals = [c for c in needles[1:] if not (c.cut and c.visible_mm < _RIVAL_SHARE[0] * first.visible_mm)]
+    # beside a needle that is seen to leave the body, a short piece that the image's edge cuts is a screw whose head is
+    # out of view; where the edge cuts both, the shorter may be the needle
+    rivals = [c for c in needles[1:] if first.cut or not (c.cut and c.visible_mm < _RIVAL_SHARE[0] * first.visible_mm)]
     if not rivals:
         return first, []
     if rivals[0].visible_mm > _RIVAL_SHARE[1] * first.visible_mm:
@@ -226,11 +245,11 @@ def _doubts(volume: Volume, shaft: Shaft, measured: Measurement, applicator: App
     return doubts
 
 
-def _covariance(volume: Volume, measured: Measurement) -> FloatArray:
+def _covariance(volume: Volume, measured: Measurement, ahead_mm: float) -> FloatArray:
     """Of the tip, mm2, shape (3, 3): a part along the axis and an equal part for each direction across it.
 
     Along: the model and the applicator's length, a share of the voxel's extent, the misfit, the fit's sigma of the
-    metal's end, and half the distance between readings that fit alike. Across (both directions together): the
+    metal's end, half the distance between readings that fit alike, how far metal goes on ahead. Across (both together): the
     same with the fit's sigma across and that of the direction times its lever, from the middle of the run to the tip.
     """
     axis = measured.axis_lps
@@ -240,6 +259,7 @@ def _covariance(volume: Volume, measured: Measurement) -> FloatArray:
         _MISFIT_ALONG_MM * measured.misfit,
         measured.end_sigma_mm,
         0.5 * measured.end_doubt_mm,
+        ahead_mm,
     )
     across = (
         _FLOOR_MM,

@@ -27,6 +27,9 @@ _OVER_START_MM = (
     1.5,
 )  # where a cannula over the plastic is looked for: its end, and the shaft's, from the rough end
 _ALIKE_SHARE = 0.04  # two radii that fit within this are not told apart
+# Ends this near to each other are one end of thick metal: a cannula flush with the shaft, or a rod or screw.
+_FLUSH_MM = 0.3
+_FLUSH = "the metal's end is as thick as the cannula: either it ends flush with the shaft, or this is no needle"
 _OVER_MM = 0.3  # a cannula end further distal than this stands over the plastic
 _UNSURE_MM = 0.15  # of a cannula's end against the source, besides misfit and the fit's own sigma
 # The direction comes from the long run: over a short one streaks turn it by up to 2 degrees.
@@ -73,7 +76,9 @@ def read_end(
     gain = tubed.cost / min(bare.cost, thick.cost)
     flush = thick.cost < (1.0 - _ALIKE_SHARE) * bare.cost and gain < 1.0 + _ALIKE_SHARE
     if flush and tubed.residual_rms < _CLEAR * abs(shaft.plateau):  # solid steel up to the end: both end there
-        return Reading(fit=tubed, free=(*free, *tube), hidden=False, doubt_mm=0.0, reasons=())
+        at_end = abs(tubed.pose.end - tubed.pose.cannula_end) < _FLUSH_MM
+        reasons: tuple[str, ...] = (_FLUSH,) if at_end else ()
+        return Reading(fit=tubed, free=(*free, *tube), hidden=False, doubt_mm=0.0, reasons=reasons)
     if gain < (_STEP_SHARE_STREAKS if growth > _STEP_AREA_MM2 else _STEP_SHARE):
         over_mm = tubed.pose.end - tubed.pose.cannula_end
         sure = over_mm < _OVER_MM or gain < _SURE_SHARE

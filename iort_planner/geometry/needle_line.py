@@ -29,14 +29,14 @@ _SEGMENT_MM = 6.0  # of the centre line: enough voxels for 0.05 mm even in 3 mm 
 # arc than about a line and it is so large (mm), and not at all below the first of both. Of 62 straight phantoms one
 # passes 1.65, and streaks bend that one by 0.23 mm; bends of 0.3 mm and more reach 2.2.
 _BEND_RATIO, _BEND_MM = (1.6, 2.1), (0.2, 0.4)
-_LEAST_SEGMENTS = 5
+_LEAST_SEGMENTS, _MOST_SEGMENTS_SHORT = 5, 8  # a short shaft is cut into shorter ones
 _LINE_STEP_MM = 4.0  # of points on a bent centre line: 0.01 mm off the curve for a bend of 4 mm over 80 mm
 _BEND: tuple[str, ...] = ("side_bend", "up_bend")
 
 
 def fit_centre_line(
     volume: Volume, shaft: Shaft, applicator: Applicator, step: float | None, noise: float
-) -> tuple[Shaft, Fit, float]:
+) -> tuple[Shaft, Fit, float | None]:
     """The shaft in the frame of its distal tangent, the line fitted to its voxels, and the visible bending in mm.
 
     The arc is fitted twice, because it is one of the model's only in the frame of its own tangent: a frame turned by a
@@ -54,7 +54,7 @@ def fit_centre_line(
         found = fit(scene, start, (*straight, *_BEND), noise)
         shaft, start = _in_own_frame(shaft, found.pose, radius)
     scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
-    share, bending_mm = _seen_bend(centre_line(scene, start, _SEGMENT_MM), start, shaft.visible_mm)
+    share, bending_mm = _seen_bend(centre_line(scene, start, min(_SEGMENT_MM, reach / _MOST_SEGMENTS_SHORT)), start, shaft.visible_mm)
     if share < 1.0:
         kept = replace(start, side_bend=share * start.side_bend, up_bend=share * start.up_bend)
         found = fit(scene, kept, straight, noise)
@@ -74,10 +74,13 @@ def _in_own_frame(shaft: Shaft, pose: Pose, radius: float) -> tuple[Shaft, Pose]
     return replace(shaft, frame=frame, curvature=curvature), line
 
 
-def _seen_bend(segments: FloatArray, pose: Pose, visible_mm: float) -> tuple[float, float]:
-    """How much of a bend the segments (N, 3) show, 0 to 1, and the largest distance of their line from its chord, mm."""
+def _seen_bend(segments: FloatArray, pose: Pose, visible_mm: float) -> tuple[float, float | None]:
+    """How much of a bend the segments (N, 3) show, 0 to 1, and the largest distance of their line from its chord, mm.
+
+    None where too little of the shaft is seen to tell.
+    """
     if segments.shape[0] < _LEAST_SEGMENTS:
-        return 0.0, 0.0
+        return 0.0, None
     along, across = segments[:, 2], segments[:, :2]
     line, parabola = (robust_polynomial(along, across, degree) for degree in (1, 2))
     scatter = [

@@ -38,8 +38,8 @@ class Measurement:
         From the fit: along the axis, across it, of its direction, and rms residual over the core's value.
     end_doubt_mm : float
         How far the end moves between the readings that fit about equally well.
-    bending_mm : float
-        Largest distance of the visible centre line from the chord between its ends.
+    bending_mm : float or None
+        Largest distance of the visible centre line from the chord between its ends; None where too little is seen.
     centre_line_lps_mm : ndarray of shape (K, 3) or None, mm
         Of a bent shaft as far as it is seen, from the distal metal end towards the hub; None if it looks straight.
     cannula_end_lps_mm : ndarray of shape (3,) or None
@@ -55,7 +55,7 @@ class Measurement:
     angle_sigma_rad: float
     misfit: float
     end_doubt_mm: float
-    bending_mm: float
+    bending_mm: float | None
     centre_line_lps_mm: FloatArray | None
     cannula_end_lps_mm: FloatArray | None
     cannula_over_source: bool

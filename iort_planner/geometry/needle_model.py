@@ -178,6 +178,9 @@ _SCALE = {
 }
 
 
+_UNSEEN = 1e3  # standard deviation of a parameter without influence, mm or what else it is in
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fit:
     """A fitted pose.
@@ -230,7 +233,9 @@ def fit(scene: Scene, start: Pose, free: tuple[str, ...], noise: float, height_m
     normal = found.jac.T @ found.jac
     covariance = np.linalg.pinv(normal) * max(1.0, 2.0 * found.cost / max(1, found.fun.size - len(free)))
     rms = float(np.sqrt(np.mean(found.fun**2))) * noise
-    sigma = dict(zip(free, np.sqrt(np.diag(covariance)).tolist(), strict=True))
+    # what the voxels do not depend on is not known at all: a pseudo-inverse would call it exact
+    unseen = np.diag(normal) <= 0.0
+    sigma = dict(zip(free, np.where(unseen, _UNSEEN, np.sqrt(np.diag(covariance))).tolist(), strict=True))
     return Fit(pose=pose, cost=float(found.cost), sigma=sigma, residual_rms=rms)
 
 

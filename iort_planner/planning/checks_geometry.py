@@ -41,7 +41,8 @@ def geometry_checks(e: Evidence) -> Iterator[Check]:
     yield _cannula_check(needle, e.plan.source)
     bend = needle.bending_mm
     if bend is None:
-        bent, text = "warn", "bending not measured, the needle was given by hand: see in the slices that it is straight"
+        why = "the needle was given by hand" if needle.method == "manual" else "too little of the shaft is seen"
+        bent, text = "warn", f"bending not measured, {why}: see in the slices that it is straight"
     else:
         bent = "pass" if bend <= BEND_WARN_MM else "warn" if bend <= BEND_FAIL_MM else "fail"
         text = f"bending {bend:.1f} mm from the chord; warns over {BEND_WARN_MM:g}, fails over {BEND_FAIL_MM:g} mm"
