@@ -29,6 +29,7 @@ _SEGMENT_MM = 6.0  # of the centre line: enough voxels for 0.05 mm even in 3 mm 
 # arc than about a line and it is so large (mm), and not at all below the first of both. Of 62 straight phantoms one
 # passes 1.65, and streaks bend that one by 0.23 mm; bends of 0.3 mm and more reach 2.2.
 _BEND_RATIO, _BEND_MM = (1.6, 2.1), (0.2, 0.4)
+_MOST_HEIGHT = 8.0  # of steel over what the scan shows: 25000 where it is cut at 3071; steel has about 8000 to 12000 HU
 _LEAST_SEGMENTS, _MOST_SEGMENTS_SHORT = 5, 8  # a short shaft is cut into shorter ones
 _LINE_STEP_MM = 4.0  # of points on a bent centre line: 0.01 mm off the curve for a bend of 4 mm over 80 mm
 _BEND: tuple[str, ...] = ("side_bend", "up_bend")
@@ -43,34 +44,39 @@ def fit_centre_line(
     tenth makes a cubic of it, 0.5 mm at 80 mm for a bend of 4 mm. Then the bend is kept as far as the segments of
     the whole visible shaft show it, and the rest is fitted again.
     """
-    radius = applicator.outer_radius_mm
     start = start_pose(shaft, applicator)
     if step is not None:
         start = replace(start, cannula_end=step)
     straight: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", "end", "height", "blur", "radius")
     reach = shaft.visible_mm - (_EDGE_MM if shaft.cut and shaft.visible_mm > WINDOW_MM + _EDGE_MM else _HUB_MM)
+    highest = _MOST_HEIGHT * abs(shaft.plateau)
     for most in _LINE_VOXELS:
         scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
-        found = fit(scene, start, (*straight, *_BEND), noise)
-        shaft, start = _in_own_frame(shaft, found.pose, radius)
+        found = fit(scene, start, (*straight, *_BEND), noise, highest)
+        shaft, start = _in_own_frame(shaft, found.pose, start)
     scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
-    share, bending_mm = _seen_bend(centre_line(scene, start, min(_SEGMENT_MM, reach / _MOST_SEGMENTS_SHORT)), start, shaft.visible_mm)
+    model = replace(
+        found.pose, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
+        side_bend=start.side_bend, up_bend=start.up_bend, radius=start.radius,
+    )  # fmt: skip
+    segments = centre_line(scene, model, min(_SEGMENT_MM, reach / _MOST_SEGMENTS_SHORT))
+    share, bending_mm = _seen_bend(segments, model, shaft.visible_mm)
     if share < 1.0:
-        kept = replace(start, side_bend=share * start.side_bend, up_bend=share * start.up_bend)
-        found = fit(scene, kept, straight, noise)
-        shaft, _ = _in_own_frame(shaft, found.pose, radius)
+        kept = replace(model, side_bend=share * model.side_bend, up_bend=share * model.up_bend)
+        found = fit(scene, kept, straight, noise, highest)
+        shaft, _ = _in_own_frame(shaft, found.pose, start)
     return shaft, found, bending_mm
 
 
-def _in_own_frame(shaft: Shaft, pose: Pose, radius: float) -> tuple[Shaft, Pose]:
-    """The shaft in the frame of the line's distal tangent, and the line in that frame."""
+def _in_own_frame(shaft: Shaft, pose: Pose, start: Pose) -> tuple[Shaft, Pose]:
+    """The shaft in the frame of the line's distal tangent, and where the next fit begins in that frame.
+
+    Only the line is taken from a fit: its other parameters begin anew, so that one poor fit does not spoil the next.
+    """
     frame = frame_from(point_on(shaft.frame, pose, 0.0), tangent_of(shaft.frame, pose))
     turn = np.stack([shaft.frame.side, shaft.frame.up]) @ np.stack([frame.side, frame.up], axis=1)
     curvature = np.array([pose.side_bend, pose.up_bend]) @ turn
-    line = replace(
-        pose, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
-        side_bend=float(curvature[0]), up_bend=float(curvature[1]), radius=radius,
-    )  # fmt: skip
+    line = replace(start, side_bend=float(curvature[0]), up_bend=float(curvature[1]))
     return replace(shaft, frame=frame, curvature=curvature), line
 
 
@@ -96,7 +102,7 @@ def _seen_bend(segments: FloatArray, pose: Pose, visible_mm: float) -> tuple[flo
     chord = curve[-1] - curve[0]
     offset = curve - curve[0]
     away = offset - np.outer(offset @ chord / (chord @ chord), chord)
-    return share, float(np.max(np.linalg.norm(away, axis=1)))
+    return share, float(np.max(np.linalg.norm(away, axis=1))) if share > 0.0 else 0.0
 
 
 def point_on(frame: Frame, pose: Pose, along: float) -> FloatArray:

@@ -96,7 +96,7 @@ class Pose:
     ``height`` the value of steel, ``slice_share`` the box's width over the slice distance.
     ``side``, ``side_slope``, ``side_bend`` (mm, 1, 1/mm) are the centre line across the axis: a slope and an arc of constant
     curvature (twice the bend); and so for up.
-    A cannula end distal of the shaft's is a hollow tube that stands over the plastic.
+    A cannula end distal of the shaft's is a hollow tube that stands over the plastic; its length is the applicator file's.
     """
 
     radius: float
@@ -109,6 +109,7 @@ class Pose:
     up_bend: float
     end: float
     cannula_end: float
+    cannula_length: float
     height: float
     blur: float
     slice_share: float
@@ -140,7 +141,8 @@ def predict(scene: Scene, pose: Pose) -> FloatArray:
         metal += 0.5 * weight * section * special.ndtr((along - pose.end) / pose.blur)
         if ring is not None:
             section = ring[low] + part * (ring[low + 1] - ring[low])
-            metal += 0.5 * weight * section * special.ndtr((along - pose.cannula_end) / pose.blur)
+            beyond = special.ndtr((along - pose.cannula_end - pose.cannula_length) / pose.blur)
+            metal += 0.5 * weight * section * (special.ndtr((along - pose.cannula_end) / pose.blur) - beyond)
     value = scene.background + (pose.height - scene.background) * metal
     result: FloatArray = np.minimum(value, scene.ceiling)
     return result
@@ -178,7 +180,7 @@ _SCALE = {
 }
 
 
-_UNSEEN = 1e3  # standard deviation of a parameter without influence, mm or what else it is in
+_UNSEEN = 10.0  # standard deviation of a parameter without influence, mm: farther than any window fitted here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -234,8 +236,8 @@ def fit(scene: Scene, start: Pose, free: tuple[str, ...], noise: float, height_m
     covariance = np.linalg.pinv(normal) * max(1.0, 2.0 * found.cost / max(1, found.fun.size - len(free)))
     rms = float(np.sqrt(np.mean(found.fun**2))) * noise
     # what the voxels do not depend on is not known at all: a pseudo-inverse would call it exact
-    unseen = np.diag(normal) <= 0.0
-    sigma = dict(zip(free, np.where(unseen, _UNSEEN, np.sqrt(np.diag(covariance))).tolist(), strict=True))
+    variance = np.where((np.diag(normal) > 0.0) & (np.diag(covariance) > 0.0), np.diag(covariance), _UNSEEN**2)
+    sigma = dict(zip(free, np.sqrt(np.minimum(variance, _UNSEEN**2)).tolist(), strict=True))
     return Fit(pose=pose, cost=float(found.cost), sigma=sigma, residual_rms=rms)
 
 

@@ -90,6 +90,7 @@ def start_pose(shaft: Shaft, applicator: Applicator) -> Pose:
     return Pose(
         radius=applicator.outer_radius_mm, cannula_radius=wall_radius, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
         side_bend=float(shaft.curvature[0]), up_bend=float(shaft.curvature[1]), end=0.0, cannula_end=np.inf,
+        cannula_length=applicator.cannula_length_mm,
         height=shaft.plateau * 2.0, blur=0.65, slice_share=1.0,
     )  # fmt: skip
 
