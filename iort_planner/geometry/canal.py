@@ -37,10 +37,12 @@ class SpinalCanal:
     reasons : tuple of str
         Why the confidence is low; empty when it is high.
     nearest_gap_mm : float, optional
-        From the wall nearest to the source to the nearest wall that was seen on bone; 0 where it was seen itself,
-        None where nothing tells (``file``, ``points``).
+        From the wall nearest to the source to the nearest wall that was seen on bone; 0 where at least half of it was
+        seen itself, None where nothing tells (``file``, ``points``).
     corrected_lps_mm : ndarray of shape (K, 3), mm
         Wall points by which it was corrected by hand (`iort_planner.geometry.canal_correct`).
+    by_hand : ndarray of shape (N,), bool, optional
+        Whether such corrections moved the vertex.
 
     Raises
     ------
@@ -57,15 +59,20 @@ class SpinalCanal:
     reasons: tuple[str, ...] = field(default=())
     nearest_gap_mm: float | None = None
     corrected_lps_mm: FloatArray = field(default_factory=lambda: np.empty((0, 3)))
+    by_hand: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
 
     @property
     def corrections(self) -> int:
         """How many wall points were corrected by hand."""
         return int(self.corrected_lps_mm.shape[0])
 
+    def moved_at(self, point_lps_mm: FloatArray) -> bool:
+        """Whether corrections by hand moved the surface at its vertex nearest to a point."""
+        return bool(self.by_hand[np.argmin(np.linalg.norm(self.vertices_lps_mm - point_lps_mm, axis=1))])
+
     @property
     def nearest_on_bone(self) -> bool | None:
-        """Whether the wall nearest to the source was seen on bone; None where nothing tells."""
+        """Whether the wall nearest to the source was seen on bone, at least half of it; None where nothing tells."""
         return None if self.nearest_gap_mm is None else self.nearest_gap_mm == 0.0
 
     @property
@@ -87,6 +94,11 @@ class SpinalCanal:
             raise CanalNotFoundError(f"canal: need at least one vertex of three finite numbers, got {vertices.shape}")
         if on_bone.shape != vertices.shape[:1]:
             raise CanalNotFoundError(f"canal: {on_bone.shape} wall flags for {vertices.shape[0]} vertices")
+        by_hand = np.array(self.by_hand, dtype=np.bool_)
+        if not by_hand.size:
+            by_hand = np.zeros_like(on_bone)
+        if by_hand.shape != on_bone.shape:
+            raise CanalNotFoundError(f"canal: {by_hand.shape} flags of corrections for {vertices.shape[0]} vertices")
         corrected = np.array(self.corrected_lps_mm, dtype=np.float64).reshape(-1, 3)
         if faces.size and not is_closed(faces, vertices.shape[0]):
             raise CanalNotFoundError("canal: the surface is not closed; give a filled label map")
@@ -95,6 +107,7 @@ class SpinalCanal:
             ("faces", faces),
             ("on_bone", on_bone),
             ("corrected_lps_mm", corrected),
+            ("by_hand", by_hand),
         ):
             array.setflags(write=False)
             object.__setattr__(self, name, array)

@@ -17,8 +17,14 @@ from iort_planner.units import FloatArray
 INFLUENCE_MM = 15.0
 # Farther from the wall than this it is another structure, or a slip of the hand. Our own choice.
 FARTHEST_MM = 10.0
+# Inside the canal a point belongs to the near wall within this part of the width there. Deeper it lies between two walls,
+# and beyond the middle the opposite one would move. Our own choice.
+_DEEPEST_PART = 0.25
 _MOST_POINTS = 200  # by hand; bounds the time
 _MET_MM = 1e-3
+_MOVED_MM = 0.1  # less is no correction of the wall there
+_ALONG_MM2 = 1e-9
+_EDGE_PART = 1e-6  # of a triangle: a ray through an edge meets one of its sides
 _MOST_GROWTH = 1.5  # of the largest displacement over the largest one asked for: more means points that contradict
 _LEAST_COSINE = 0.05  # a triangle may turn by less than 90 degrees: beyond that the surface folds over
 _INSIDE_MM, _INSIDE_CHECKS = 0.05, 100  # just inside the wall where it moved most, one winds round once
@@ -40,14 +46,14 @@ def correct_canal(canal: SpinalCanal, wall_points_lps_mm: FloatArray) -> SpinalC
     SpinalCanal
         The surface passes within 1e-3 mm of every point, is unchanged farther than `INFLUENCE_MM` from the places that
         were moved, and is closed as before. Points already on it change nothing. ``corrected_lps_mm`` holds the points,
-        after those of earlier corrections; the confidence and its reasons stay, because one point doesn't prove the rest;
-        the uncertainty is at least that of a point set by hand.
+        after those of earlier corrections, and ``by_hand`` tells the vertices that moved; the confidence and its reasons
+        stay, because one point doesn't prove the rest; the uncertainty is at least that of a point set by hand.
 
     Raises
     ------
     CanalNotFoundError
-        If there is no surface or no point, a point is not finite or too far from the surface, or the surface would
-        fold over or can not be drawn through all points.
+        If there is no surface or no point, a point is not finite, too far from the surface or between two walls of it,
+        or the surface would fold over or can not be drawn through all points.
 
     Notes
     -----
@@ -67,6 +73,8 @@ def correct_canal(canal: SpinalCanal, wall_points_lps_mm: FloatArray) -> SpinalC
             f"canal: the wall point {np.round(points[worst], 1).tolist()} mm (LPS) lies {distance[worst]:.1f} mm from the "
             f"canal's surface (limit {FARTHEST_MM:.0f} mm); check it, or give the whole canal with --canal FILE"
         )
+    for point, anchor in zip(points, anchors, strict=True):
+        _check_belongs(point, anchor, start[canal.faces])
     spread = _wendland(np.linalg.norm(start[:, None] - anchors, axis=-1) / INFLUENCE_MM)
     coupling = np.einsum("kc,kcn->kn", shares, spread[faces])  # of the surface at the anchors, as triangles carry it
     target = points - anchors
@@ -89,6 +97,7 @@ def correct_canal(canal: SpinalCanal, wall_points_lps_mm: FloatArray) -> SpinalC
         vertices_lps_mm=vertices,
         uncertainty_mm=max(canal.uncertainty_mm, _POINT_UNCERTAINTY_MM),
         corrected_lps_mm=np.concatenate([canal.corrected_lps_mm, points]),
+        by_hand=canal.by_hand | (moved > _MOVED_MM),
     )
 
 
@@ -99,6 +108,35 @@ def _check(canal: SpinalCanal, points: FloatArray) -> None:
         raise CanalNotFoundError(
             f"canal: a correction needs 1 to {_MOST_POINTS} wall points of three finite numbers, got {points.shape[0]}"
         )
+
+
+def _check_belongs(point: FloatArray, anchor: FloatArray, triangles: FloatArray) -> None:
+    """Refuse a point inside the canal that lies between two walls."""
+    depth = float(np.linalg.norm(point - anchor))
+    if depth <= _MET_MM or winding_number(point, triangles) < 0.5:
+        return
+    width = depth + _ahead_mm(point, (point - anchor) / depth, triangles)
+    if depth > _DEEPEST_PART * width:
+        raise CanalNotFoundError(
+            f"canal: the wall point {np.round(point, 1).tolist()} mm (LPS) lies {depth:.1f} mm inside the canal, which is "
+            f"{width:.1f} mm wide there (limit {_DEEPEST_PART:.0%} of it): it belongs to no one wall; check it, or give the "
+            "whole canal with --canal FILE"
+        )
+
+
+def _ahead_mm(point: FloatArray, direction: FloatArray, triangles: FloatArray) -> float:
+    """How far the surface is from a point inside it in a unit direction."""
+    # point + t direction = corner + u one + v two, solved by Cramer's rule; not for triangles along the ray
+    one, two = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
+    normal = np.cross(direction, two)
+    scale = np.sum(one * normal, axis=1)
+    crossed = np.abs(scale) > _ALONG_MM2
+    one, two, normal, scale = one[crossed], two[crossed], normal[crossed], scale[crossed]
+    offset = point - triangles[crossed, 0]
+    turned = np.cross(offset, one)
+    u, v, t = np.sum(offset * normal, axis=1) / scale, turned @ direction / scale, np.sum(two * turned, axis=1) / scale
+    met = (u >= -_EDGE_PART) & (v >= -_EDGE_PART) & (u + v <= 1.0 + _EDGE_PART) & (t > 0.0)
+    return float(t[met].min(initial=np.inf))
 
 
 def _anchors(

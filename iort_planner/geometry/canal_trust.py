@@ -35,7 +35,8 @@ _END_MARGIN_MM = 3.0  # at least this much of the canal beyond the source's leve
 _EDGE_UNCERTAINTY_MM = 0.3
 _SPACING_PART = 0.25  # of the voxel spacing across the wall: localisation of an edge sampled once a voxel
 _AROUND_MM = 4.0  # edges this near to the nearest point tell how well they fit
-_MOST_UNCERTAINTY_MM = 0.9  # k=1 of an interpolated wall: twice that stays below 2 mm
+_MOST_UNCERTAINTY_MM = 0.9  # k=1: twice that stays below 2 mm
+_MOST_BULGE_MM = 1.0  # whole walls up to 0.3, sclerotic rims taken for the wall 1.5 to 3.8
 # Beyond these it is no canal at all, and there is no answer
 _NO_CANAL_SEEN = 0.4
 _NO_CANAL_AREA_MM2 = (70.0, 800.0)
@@ -92,11 +93,18 @@ def _reasons_nearest(wall: CanalWall, nearest: NearestWall, uncertainty_mm: floa
     if not nearest.on_bone:
         where = f"the wall nearest to the source is interpolated, {nearest.gap_mm:.1f} mm from the nearest seen bone"
         if nearest.bone_expected:
-            reasons.append(f"{where}, at the pedicles' level, where a whole vertebra has bone")
+            reasons.append(f"{where}, where a whole vertebra has bone: it is not known to be a disc's gap")
         elif not nearest.enclosed:
             reasons.append(f"{where}, and bone does not enclose it above and below")
-        elif uncertainty_mm > _MOST_UNCERTAINTY_MM:
-            reasons.append(f"{where} (±{uncertainty_mm:.1f} mm, limit {_MOST_UNCERTAINTY_MM} mm)")
+    if nearest.bulge_mm > _MOST_BULGE_MM:
+        reasons.append(
+            f"the wall nearest to the source stands {nearest.bulge_mm:.1f} mm before what the wall around it tells "
+            f"(limit {_MOST_BULGE_MM} mm): another bony edge may have been taken for it"
+        )
+    if uncertainty_mm > _MOST_UNCERTAINTY_MM and not reasons:
+        on = "is on bone" if nearest.on_bone else f"is interpolated, {nearest.gap_mm:.1f} mm from the nearest seen bone"
+        limit = f"±{uncertainty_mm:.1f} mm, limit {_MOST_UNCERTAINTY_MM} mm"
+        reasons.append(f"the wall nearest to the source {on}, and uncertain ({limit})")
     level = _near_plane(wall, nearest.plane)
     seen = float(np.mean(wall.seen[level]))
     if seen < _LEAST_SEEN_LEVEL:
@@ -187,12 +195,14 @@ def _is_inside(wall: CanalWall, source_lps_mm: FloatArray) -> bool:
 
 
 def _uncertainty_mm(volume: Volume, wall: CanalWall, nearest: NearestWall, source_lps_mm: FloatArray) -> float:
-    """k=1 of the nearest wall: edge and blur, voxel spacing towards the source, fit residual, interpolation."""
+    """k=1 of the nearest wall: edge and blur, voxel spacing towards the source, fit residual, interpolation, bulge."""
     points = wall.points_lps_mm()
     point = points[nearest.plane, nearest.angle]
     towards = point - source_lps_mm
     towards = towards / max(float(np.linalg.norm(towards)), 1e-6)
     parts = [_EDGE_UNCERTAINTY_MM, _SPACING_PART * volume.grid.voxel_extent_mm(towards), nearest.error_mm]
+    if nearest.bulge_mm > _MOST_BULGE_MM:
+        parts.append(nearest.bulge_mm)
     around = np.linalg.norm(points - point, axis=-1) <= _AROUND_MM
     used = around & (wall.edges.weight > 0) & (np.abs(wall.edges.radius_mm - wall.radius_mm) < 3.0)
     if np.any(used):

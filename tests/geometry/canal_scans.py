@@ -28,6 +28,7 @@ class Spine:
     contrast_hu: float = 950.0
     spongiosa_hu: float = 190.0
     breach_deg: float = 0.0  # half angle of the posterior body wall that is gone, the body behind it soft
+    rim_mm: float = 0.0  # depth of a sclerotic rim of 600 HU, 3 mm thick, behind that wall; bone follows it
 
     def to_spine(self, points_lps_mm: FloatArray) -> FloatArray:
         local: FloatArray = (points_lps_mm - np.array(self.origin_lps_mm)) @ (
@@ -67,7 +68,10 @@ class Spine:
         walled = np.where(lateral, pedicles, np.where(front, vertebra, level < 13.0))
         if self.breach_deg:
             lesion = front & (np.abs(angle + 90.0) < self.breach_deg) & (np.abs(s) < 10.0)
-            image = np.where(lesion & body & (depth < 18.0), 45.0, image)
+            deepest = self.rim_mm + 3.0 if self.rim_mm else 18.0
+            image = np.where(lesion & body & (depth < deepest), 45.0, image)
+            if self.rim_mm:
+                image = np.where(lesion & (self.rim_mm < depth) & (depth < deepest), 600.0, image)
             walled &= ~lesion
         walled &= np.abs(s) < self.ends_mm
         image = np.where(np.abs(s) < self.ends_mm, image, 50.0)

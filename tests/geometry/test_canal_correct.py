@@ -116,6 +116,22 @@ def test_a_point_far_from_the_wall_is_refused() -> None:
     assert FARTHEST_MM == 10.0
 
 
+@pytest.mark.parametrize("outwards_mm", [-4.3, -7.0, -9.0, -11.5])
+def test_a_point_between_two_walls_is_refused(outwards_mm: float) -> None:
+    with pytest.raises(CanalNotFoundError, match="it belongs to no one wall"):
+        correct_canal(TUBE, wall_point(20.0, 30.0, outwards_mm))
+
+
+def test_by_hand_is_what_moved() -> None:
+    canal = correct_canal(TUBE, np.stack([wall_point(0.0, 20.0, 2.0), TUBE.vertices_lps_mm[72 * 36 + 36]]))
+    assert canal.moved_at(wall_point(0.0, 20.0, 2.0))
+    assert canal.moved_at(wall_point(0.0, 26.0, 0.0))
+    assert not canal.moved_at(wall_point(180.0, 20.0, 0.0))
+    assert not canal.moved_at(canal.corrected_lps_mm[1])  # it was on the surface already
+    assert correct_canal(canal, wall_point(180.0, 45.0, 1.0)).moved_at(wall_point(0.0, 20.0, 2.0))
+    assert not np.any(TUBE.by_hand)
+
+
 @pytest.mark.parametrize(
     ("points", "why"),
     [

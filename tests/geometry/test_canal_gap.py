@@ -108,7 +108,36 @@ def test_a_gap_at_disc_level_with_open_foramina_is_natural() -> None:
 
 def test_a_pedicle_hidden_by_the_needle_leaves_the_other_one_to_tell() -> None:
     hidden = patch(6, 10, at=0)
-    gap = patch(4, 8) | hidden
-    assert nearest_wall(wall_with_gap(ROUND, gap, hidden), SOURCE).bone_expected
-    gap |= patch(6, 10, at=36)
-    assert not nearest_wall(wall_with_gap(ROUND, gap, hidden), SOURCE).bone_expected
+    assert nearest_wall(wall_with_gap(ROUND, patch(4, 8) | hidden, hidden), SOURCE).bone_expected
+    assert not nearest_wall(wall_with_gap(ROUND, disc_level(4) | hidden, hidden), SOURCE).bone_expected
+
+
+def test_what_no_side_can_tell_is_no_natural_gap() -> None:
+    hidden = patch(6, 10, at=0) | patch(6, 10, at=36)  # needle and screw
+    nearest = nearest_wall(wall_with_gap(ROUND, patch(4, 8) | hidden, hidden), SOURCE)
+    assert nearest.bone_expected
+    assert nearest.error_mm >= 0.25 * nearest.gap_mm
+
+
+@pytest.mark.parametrize("left_mm", [0.0, 2.5])
+def test_destroyed_pedicles_are_no_foramina(left_mm: float) -> None:
+    """Beyond a foramen is a pedicle; beyond a destroyed pedicle at most a rim of it, and then the next foramen."""
+    sides = patch(14, 9, at=0) | patch(14, 9, at=36)
+    if left_mm:
+        rim = patch(6 + round(left_mm / PLANE_STEP_MM), 40) & ~patch(6, 40)
+        sides &= ~rim
+    assert nearest_wall(wall_with_gap(ROUND, patch(6, 9) | sides, NOWHERE), SOURCE).bone_expected
+
+
+@pytest.mark.parametrize("angles", [5, 8, 12])
+def test_a_rim_before_the_wall_bulges(angles: int) -> None:
+    rim = patch(7, angles)
+    bulging = wall_with_gap(np.where(rim, 11.0, 8.0), NOWHERE, NOWHERE)
+    assert nearest_wall(bulging, SOURCE).bulge_mm > 2.0
+    assert abs(nearest_wall(wall_with_gap(ROUND, rim, NOWHERE), SOURCE).bulge_mm) < 0.05
+
+
+def test_a_wall_of_which_most_was_seen_has_no_gap_even_if_its_nearest_point_was_not() -> None:
+    nearest = nearest_wall(wall_with_gap(ROUND, patch(0, 0), NOWHERE), SOURCE)
+    assert nearest.on_bone
+    assert nearest.gap_mm == 0.0

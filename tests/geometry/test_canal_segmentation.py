@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from iort_planner.errors import CanalNotFoundError
+from iort_planner.geometry import canal_trust
 from iort_planner.geometry._kernels import closest_point_on_mesh
 from iort_planner.geometry.canal import SpinalCanal, is_closed
 from iort_planner.geometry.canal_segmentation import segment
@@ -194,6 +195,37 @@ def test_breached_wall_towards_the_source_does_not_leak_and_is_low_confidence(ha
     source, _ = source_and_axis(spine)
     error = abs(distance_mm(canal, source) - float(spine.wall_distance_mm(source)))
     assert error < 2.0 * canal.uncertainty_mm
+
+
+def test_no_wall_on_bone_is_high_beyond_the_limit_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canal_trust, "_EDGE_UNCERTAINTY_MM", 0.95)
+    canal = found(Spine(), scan(Spine()))
+    assert canal.nearest_on_bone
+    assert canal.confidence is Confidence.LOW
+    assert canal.reasons == ("the wall nearest to the source is on bone, and uncertain (±1.0 mm, limit 0.9 mm)",)
+
+
+@pytest.mark.parametrize("half_angle_deg", [25.0, 40.0, 60.0])
+def test_a_dense_rim_before_a_destroyed_wall_is_not_taken_for_it(half_angle_deg: float) -> None:
+    spine = Spine(breach_deg=half_angle_deg, rim_mm=3.0)
+    canal = found(spine, scan(spine, noise_hu=20.0, needle=True))
+    source, _ = source_and_axis(spine)
+    error = distance_mm(canal, source) - float(spine.wall_distance_mm(source))
+    assert error < -2.0  # the rim looks like a wall
+    assert canal.confidence is Confidence.LOW
+    assert any("another bony edge" in reason for reason in canal.reasons)
+    assert abs(error) < 2.0 * canal.uncertainty_mm
+
+
+@pytest.mark.parametrize("at_mm", [-17.0, -15.0, -13.0, 13.0, 15.0, 17.0])
+def test_a_source_before_a_disc_keeps_its_confidence(at_mm: float) -> None:
+    """Discs and foramina are gaps too: natural ones."""
+    spine = Spine()
+    source, axis = source_and_axis(spine)
+    source = source + np.array([0.0, 0.0, at_mm])
+    canal = segment(scan(spine, noise_hu=20.0, size=(96, 104, 90)), source, axis)
+    assert distance_mm(canal, source) == pytest.approx(float(spine.wall_distance_mm(source)), abs=0.8)
+    assert canal.reasons == ()
 
 
 def test_faint_bone_is_found_with_low_confidence() -> None:
