@@ -16,11 +16,11 @@ from iort_planner.dose.water import dose_grid, dose_on_grid
 from iort_planner.errors import CanalNotFoundError, InputError, NeedleNotFoundError
 from iort_planner.geometry.canal import SpinalCanal, canal_from_points, segment_canal
 from iort_planner.geometry.canal_surface import canal_from_mask, canal_mask
-from iort_planner.geometry.distance import canal_distances, point_to_wall, wall_triangles
+from iort_planner.geometry.distance import point_to_wall, signed_distance_mm, wall_triangles
 from iort_planner.geometry.needle import Confidence, Needle, locate_needles, manual_needle
 from iort_planner.imaging.series import ScanImage, load_series
 from iort_planner.output import PLAN_FOLDER, whole_folder
-from iort_planner.planning.given import CanalFile, Cord, Correction
+from iort_planner.planning.given import Automatic, CanalFile, Cord, Correction
 from iort_planner.planning.level import describe_level
 from iort_planner.planning.make import make_plan
 from iort_planner.planning.prescription import Prescription
@@ -157,7 +157,7 @@ def plan_into(
         step("needle")
         needle, *others = _needles(request, image.volume, applicator)
         step("canal")
-        wall = _wall(request, image, needle, applicator)
+        wall = _wall(request, image, needle)
         cord = _cord(request, image, needle)
     step("level")
     level = describe_level(image.volume, needle, wall.canal)
@@ -170,6 +170,7 @@ def plan_into(
         applicator=applicator,
         prescription=request.prescription,
         canal_file=wall.file,
+        automatic=wall.automatic,
         correction=wall.correction,
         canal_mask=wall.mask,
         cord=cord,
@@ -203,14 +204,17 @@ def _scan_warnings(image: ScanImage) -> Iterator[None]:
         raise type(error)(f"{error} (the scan itself has warnings: {warned}; see inspect)") from error
 
 
-def _automatic(volume: Volume, needle: Needle, applicator: Applicator) -> tuple[float | None, bool]:
+def _automatic(volume: Volume, needle: Needle) -> Automatic:
     """How far the automatic canal is from the source centre, to compare a given one with, and whether it is sure."""
     try:
-        canal = segment_canal(volume, needle.source_lps_mm, needle.axis_lps)
-        distance = canal_distances(needle, applicator, canal).distance_from_source_mm
+        return _compared(segment_canal(volume, needle.source_lps_mm, needle.axis_lps), needle)
     except CanalNotFoundError:
-        return None, False
-    return distance, canal.confidence is Confidence.HIGH
+        return Automatic(distance_mm=None, sure=False)
+
+
+def _compared(canal: SpinalCanal, needle: Needle) -> Automatic:
+    distance = signed_distance_mm(needle.source_lps_mm, wall_triangles(canal))
+    return Automatic(distance_mm=distance, sure=canal.confidence is Confidence.HIGH)
 
 
 def _needles(request: PlanRequest, volume: Volume, applicator: Applicator) -> tuple[Needle, ...]:
@@ -231,15 +235,17 @@ class _Wall:
     mask: npt.NDArray[np.uint8] | None = None
     file: CanalFile | None = None
     correction: Correction | None = None
+    automatic: Automatic | None = None
 
 
-def _wall(request: PlanRequest, image: ScanImage, needle: Needle, applicator: Applicator) -> _Wall:
+def _wall(request: PlanRequest, image: ScanImage, needle: Needle) -> _Wall:
     grid = image.volume.grid
     if request.canal_points:
         points = _inside(request.canal_points, grid)
-        return _Wall(canal=canal_from_points(points, hu_calibrated=image.volume.hu_calibrated))
+        canal = canal_from_points(points, hu_calibrated=image.volume.hu_calibrated)
+        return _Wall(canal=canal, automatic=_automatic(image.volume, needle))
     if request.canal_file is not None:
-        wall = _from_file(request.canal_file, request.canal_roi, image, needle, applicator)
+        wall = _from_file(request.canal_file, request.canal_roi, image, needle)
     else:
         canal = segment_canal(image.volume, needle.source_lps_mm, needle.axis_lps)
         wall = _Wall(canal=canal, mask=canal_mask(canal, grid))
@@ -254,10 +260,11 @@ def _wall(request: PlanRequest, image: ScanImage, needle: Needle, applicator: Ap
         moved_mm=tuple(point_to_wall(point, triangles).length_mm for point in points),
         distance_before_mm=point_to_wall(needle.source_lps_mm, triangles).length_mm,
     )
-    return replace(wall, canal=canal, mask=canal_mask(canal, grid), correction=correction)
+    automatic = wall.automatic if wall.file is not None else _compared(wall.canal, needle)
+    return replace(wall, canal=canal, mask=canal_mask(canal, grid), correction=correction, automatic=automatic)
 
 
-def _from_file(path: Path, roi: str | None, image: ScanImage, needle: Needle, applicator: Applicator) -> _Wall:
+def _from_file(path: Path, roi: str | None, image: ScanImage, needle: Needle) -> _Wall:
     structure, digest = _structure(path, roi, image, "canal")
     mask = structure.mask.astype(np.uint8)
     canal = canal_from_mask(
@@ -267,17 +274,14 @@ def _from_file(path: Path, roi: str | None, image: ScanImage, needle: Needle, ap
         file_spacing_mm=structure.spacing_mm,
         hu_calibrated=image.volume.hu_calibrated,
     )
-    automatic_mm, sure = _automatic(image.volume, needle, applicator)
     file = CanalFile(
         name=path.name,
-        automatic_mm=automatic_mm,
-        automatic_sure=sure,
         sha256=digest,
         structure=structure.roi,
         frame_verified=structure.frame_verified,
         notes=structure.notes,
     )
-    return _Wall(canal=canal, mask=mask, file=file)
+    return _Wall(canal=canal, mask=mask, file=file, automatic=_automatic(image.volume, needle))
 
 
 def _cord(request: PlanRequest, image: ScanImage, needle: Needle) -> Cord | None:

@@ -13,7 +13,7 @@ from iort_planner.geometry.canal import SpinalCanal, canal_from_points
 from iort_planner.geometry.needle import Confidence, Needle
 from iort_planner.imaging.series import Patient, ScanImage
 from iort_planner.imaging.volume import ImageGrid, Volume
-from iort_planner.planning.given import CanalFile, Cord, Correction
+from iort_planner.planning.given import Automatic, CanalFile, Cord, Correction
 from iort_planner.planning.make import make_plan
 from iort_planner.planning.plan import Plan
 from iort_planner.planning.prescription import Prescription
@@ -109,6 +109,7 @@ def plan(
     table: DepthDoseTable = TABLE,
     applicator: Applicator = APPLICATOR,
     canal_file: CanalFile | None = None,
+    automatic: Automatic | None = None,
     correction: Correction | None = None,
     cord: Cord | None = None,
     other_needles: tuple[Needle, ...] = (),
@@ -122,6 +123,7 @@ def plan(
         applicator=applicator,
         prescription=Prescription(**prescription),
         canal_file=canal_file,
+        automatic=automatic,
         correction=correction,
         cord=cord,
         other_needles=other_needles,

@@ -152,6 +152,12 @@ def point_to_wall(point_lps_mm: FloatArray, triangles: FloatArray) -> Segment:
     return Segment(from_lps_mm=point_lps_mm, to_lps_mm=nearest, length_mm=distance)
 
 
+def signed_distance_mm(point_lps_mm: FloatArray, triangles: FloatArray) -> float:
+    """Of a point from a closed surface (M, 3, 3) mm; negative inside."""
+    distance = point_to_wall(point_lps_mm, triangles).length_mm
+    return -distance if winding_number(point_lps_mm, triangles) > 0.5 else distance
+
+
 def applicator_and_cannula(needle: Needle, applicator: Applicator) -> list[Rod]:
     """The solid bodies of a needle: the whole applicator, and the cannula where its end was seen.
 

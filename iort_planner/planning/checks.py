@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from iort_planner.geometry.canal import SpinalCanal
     from iort_planner.geometry.needle import Needle
     from iort_planner.imaging.series import ScanImage
-    from iort_planner.planning.given import CanalFile, Cord
+    from iort_planner.planning.given import Automatic, CanalFile, Cord
     from iort_planner.planning.plan import Plan
     from iort_planner.source.depth_dose import DepthDoseTable
 
@@ -40,6 +40,7 @@ class Evidence:
     canal: SpinalCanal
     table: DepthDoseTable
     canal_file: CanalFile | None
+    automatic: Automatic | None
     cord: Cord | None
 
 

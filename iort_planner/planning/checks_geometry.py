@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from iort_planner.geometry.needle import Needle
     from iort_planner.imaging.geometry_checks import Status
     from iort_planner.planning.checks import Evidence
-    from iort_planner.planning.given import CanalFile
+    from iort_planner.planning.given import Automatic, CanalFile
 
 BEND_WARN_MM, BEND_FAIL_MM = 1.0, 3.0  # interface.md
 # Our own: the error bounds a silent failure is defined by (interface.md, issue 4: 1.5 mm tip, 2 mm distance), as k=1 values.
@@ -76,7 +76,7 @@ def _cannula_check(needle: Needle, source: PlanSource) -> Check:
     if needle.method == "manual":  # what was not looked at must not read like a good answer
         status: Status = "warn"
         message = "not looked for, the needle was given by hand: see in the slices that the plastic tip stands clear"
-    elif needle.cannula_over_source:
+    elif needle.cannula_over_source and not doubts:
         status, message = "fail", "steel of the guide cannula stands over the source: pull it back and scan again"
     elif overlap_mm > CANNULA_OVERLAP_WARN_MM:
         short_mm = source.radiolucent_tip_length_mm - source.tip_to_source_mm - overlap_mm
@@ -99,7 +99,9 @@ def _given_checks(e: Evidence) -> Iterator[Check]:
     """What the user gave: a canal file, corrections, a cord."""
     file, cord = e.canal_file, e.plan.cord
     if file is not None:
-        yield _canal_file_check(file, e.plan.canal.distance_from_source_mm)
+        yield _canal_file_check(file)
+    if e.automatic is not None:
+        yield _automatic_check(e.automatic, e.plan.canal)
     if e.plan.canal.corrections:
         yield _correction_check(e.plan.canal)
     if cord is not None:
@@ -119,22 +121,38 @@ def _given_checks(e: Evidence) -> Iterator[Check]:
         )
 
 
-def _canal_file_check(file: CanalFile, given_mm: float) -> Check:
-    status: Status = "warn" if file.notes else "pass"
-    compared = "; no canal was found automatically to compare it with"
-    if file.automatic_mm is not None:
-        farther = given_mm - file.automatic_mm
-        compared = f"; it lies {given_mm:.1f} mm from the source centre, the one found automatically {file.automatic_mm:.1f} mm"
-        if abs(farther) > CANALS_APART_WARN_MM:
-            status = "fail" if farther > CANALS_APART_FAIL_MM and file.automatic_sure else "warn"
-            compared += ": look at both before believing one"
+def _canal_file_check(file: CanalFile) -> Check:
+    named = ""
     if _NAMED_LIKE_A_CORD.search(file.structure) and "canal" not in file.structure.lower():
-        status = "warn" if status == "pass" else status
-        compared += "; named like a cord or sac, but the limit is meant for the bony canal round it: give it as --cord"
+        named = "; named like a cord or sac, but the limit is meant for the bony canal round it: give it as --cord"
     return Check(
         id="canal-file",
+        status="warn" if file.notes or named else "pass",
+        message=f"canal is structure {file.structure} of {file.name}{named}" + _because(file.notes),
+    )
+
+
+def _automatic_check(automatic: Automatic, canal: PlanCanal) -> Check:
+    """A canal by hand or from a file against the one that is found automatically."""
+    given_mm, found_mm = canal.distance_from_source_mm, automatic.distance_mm
+    status: Status
+    if found_mm is None:
+        status = "warn" if canal.method == "points" else "pass"
+        text = "no canal is found automatically to compare it with"
+    elif found_mm < 0.0:
+        status = "fail"
+        text = "the source centre lies inside the canal that is found automatically: look at both before believing one"
+    else:
+        farther = given_mm - found_mm
+        status = "pass"
+        text = f"the one found automatically is {found_mm:.1f} mm away"
+        if abs(farther) > CANALS_APART_WARN_MM:
+            status = "fail" if farther > CANALS_APART_FAIL_MM and automatic.sure else "warn"
+            text += ": look at both before believing one"
+    return Check(
+        id="canal-automatic",
         status=status,
-        message=f"canal is structure {file.structure} of {file.name}{compared}" + _because(file.notes),
+        message=f"the given canal is {given_mm:.1f} mm from the source centre; {text}",
     )
 
 

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 class CanalFile:
     """Where a canal given as a file came from: the structure in it, and what was remarked on reading it.
 
-    ``frame_verified``: whether it names the image's frame of reference. ``automatic_mm``: distance from the source centre
-    to the canal that is found automatically; None where none is. ``automatic_sure``: whether that one is of high confidence.
+    ``frame_verified``: whether it names the image's frame of reference.
     """
 
     name: str
@@ -22,8 +21,22 @@ class CanalFile:
     structure: str
     frame_verified: bool
     notes: tuple[str, ...]
-    automatic_mm: float | None = None
-    automatic_sure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Automatic:
+    """The canal that is found automatically, to compare a given or corrected one with.
+
+    Parameters
+    ----------
+    distance_mm : float or None
+        From the source centre to its wall, negative inside it; None where none is found.
+    sure : bool
+        Whether it is of high confidence, apart from a source inside it.
+    """
+
+    distance_mm: float | None
+    sure: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -14,7 +14,7 @@ from iort_planner.planning import describe
 from iort_planner.planning import plan as p
 from iort_planner.planning.checks import Evidence, run_checks
 from iort_planner.planning.dwell import dose_at, dwell_time, isodose_radius
-from iort_planner.planning.given import CanalFile, Cord, Correction, limit_structure
+from iort_planner.planning.given import Automatic, CanalFile, Cord, Correction, limit_structure
 from iort_planner.planning.prescription import RBE_SOURCE
 from iort_planner.planning.second_check import second_check
 from iort_planner.units import AnyQuantity, Quantity, rbe_weighted
@@ -43,6 +43,7 @@ def make_plan(
     applicator: Applicator,
     prescription: Prescription,
     canal_file: CanalFile | None = None,
+    automatic: Automatic | None = None,
     correction: Correction | None = None,
     canal_mask: npt.NDArray[np.uint8] | None = None,
     cord: Cord | None = None,
@@ -56,6 +57,8 @@ def make_plan(
     ----------
     canal_file : CanalFile, optional
         What a canal of method ``file`` was read from.
+    automatic : Automatic, optional
+        The canal found automatically, where another one is used.
     correction : Correction, optional
         What was changed on ``canal`` by hand.
     canal_mask : ndarray of shape (nk, nj, ni), uint8, optional
@@ -101,7 +104,16 @@ def make_plan(
     )
     rows = list(zip(table.distance_mm.tolist(), table.dose_rate_gy_per_min.tolist(), strict=True))
     checks = run_checks(
-        Evidence(plan=plan, image=image, needle=needle, canal=canal, table=table, canal_file=canal_file, cord=cord)
+        Evidence(
+            plan=plan,
+            image=image,
+            needle=needle,
+            canal=canal,
+            table=table,
+            canal_file=canal_file,
+            automatic=automatic,
+            cord=cord,
+        )
     )
     return replace(plan, verdict="pass").with_checks(*checks, second_check(plan, rows))
 

@@ -176,7 +176,7 @@ def test_a_canal_from_a_label_map_gives_the_automatic_distances_again(
     assert given["canal"]["distance_from_source_mm"] == pytest.approx(
         automatic["canal"]["distance_from_source_mm"], abs=0.4
     )
-    assert {"canal-file", "frame-unverified"} == {c["id"] for c in given["checks"]} - {
+    assert {"canal-file", "canal-automatic", "frame-unverified"} == {c["id"] for c in given["checks"]} - {
         c["id"] for c in automatic["checks"]
     }
 

@@ -12,7 +12,7 @@ import pytest
 
 from iort_planner.geometry.needle import Confidence
 from iort_planner.imaging.geometry_checks import Problem
-from iort_planner.planning.given import CanalFile
+from iort_planner.planning.given import Automatic, CanalFile
 from iort_planner.planning.plan import Check, Plan
 from iort_planner.planning.second_check import recomputed_rate_gy_per_min, second_check
 from iort_planner.units import Quantity
@@ -76,9 +76,10 @@ TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
     ("shaft-clearance", "warn", {"wall": cases.canal(3.1), "depth_mm": 3.05}),
     ("frame-unverified", "warn", {"canal_file": LABEL_MAP}),
     ("canal-file", "warn", {"canal_file": dataclasses.replace(LABEL_MAP, notes=("12.0 % of it lies outside",))}),
-    ("canal-file", "warn", {"canal_file": dataclasses.replace(LABEL_MAP, automatic_mm=15.1, automatic_sure=True)}),
-    ("canal-file", "warn", {"canal_file": dataclasses.replace(LABEL_MAP, automatic_mm=9.0, automatic_sure=False)}),
-    ("canal-file", "fail", {"canal_file": dataclasses.replace(LABEL_MAP, automatic_mm=9.0, automatic_sure=True)}),
+    ("canal-automatic", "warn", {"automatic": Automatic(distance_mm=15.1, sure=True)}),
+    ("canal-automatic", "warn", {"automatic": Automatic(distance_mm=9.0, sure=False)}),
+    ("canal-automatic", "fail", {"automatic": Automatic(distance_mm=9.0, sure=True)}),
+    ("canal-automatic", "fail", {"automatic": Automatic(distance_mm=-0.5, sure=False)}),
     ("canal-file", "warn", {"canal_file": dataclasses.replace(LABEL_MAP, structure="3 SpinalCord")}),
     ("canal-corrected", "warn", {"correction": cases.correction()}),
     ("cord-file", "warn", {"cord": cases.cord(notes=("12.0 % of it lies outside",))}),
