@@ -49,20 +49,26 @@ def geometry_checks(e: Evidence) -> Iterator[Check]:
     yield Check(id="needle-bent", status=bent, message=text)
     low = canal.confidence == "low"
     failed = low and canal.uncertainty_mm > CANAL_UNCERTAINTY_FAIL_MM
+    level = e.plan.level
+    # two ways of looking at one place: where they contradict each other, neither is to be believed unseen
+    lytic = canal.method == "auto" and level is not None and level.wall == "lytic"
     yield Check(
         id="canal-confidence",
-        status="fail" if failed else "warn" if low else "pass",
+        status="fail" if failed else "warn" if low or lytic else "pass",
         message=f"canal {canal.method}, confidence {canal.confidence}, wall ±{canal.uncertainty_mm:.1f} mm (k=1)"
-        + _because(canal.reasons),
+        + _because(
+            (*canal.reasons, *(("no cortex is seen on the way to the wall nearest to the source",) if lytic else ()))
+        ),
     )
-    clearance = e.plan.canal.shaft_clearance_mm
+    clearance, by_points = e.plan.canal.shaft_clearance_mm, canal.method == "points"
     seen = "" if needle.cannula_end_lps_mm is not None else " (cannula not seen: the applicator alone)"
     yield Check(
         id="shaft-clearance",
         status="fail" if clearance < 0 else "warn" if clearance < SHAFT_CLEARANCE_WARN_MM else "pass",
         message=f"applicator and cannula stand {-clearance:.1f} mm inside the canal{seen}"
         if clearance < 0
-        else f"applicator and cannula pass the canal at {clearance:.1f} mm{seen}",
+        else f"applicator and cannula pass {'the given points' if by_points else 'the canal'} at {clearance:.1f} mm{seen}"
+        + ("; the wall between the points is not known" if by_points else ""),
     )
     yield from _given_checks(e)
 
@@ -107,8 +113,10 @@ def _given_checks(e: Evidence) -> Iterator[Check]:
     if cord is not None:
         yield Check(
             id="cord-file",
-            status="warn" if cord.notes else "pass",
-            message=f"cord or sac is structure {cord.structure} of {cord.file}" + _because(cord.notes),
+            status="warn" if cord.notes or "canal" in cord.structure.lower() else "pass",
+            message=f"cord or sac is structure {cord.structure} of {cord.file}"
+            + ("; named like a canal: is it the cord?" if "canal" in cord.structure.lower() else "")
+            + _because(cord.notes),
         )
         yield _cord_check(cord, e.plan)
     unverified = [given.name for given in (file, e.cord) if given is not None and not given.frame_verified]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iort_planner.geometry.canal_correct import INFLUENCE_MM
 from iort_planner.planning import plan as p
 
 if TYPE_CHECKING:
@@ -102,8 +101,7 @@ def plan_canal(
 
 def _wall_at(canal: SpinalCanal, nearest_lps_mm: FloatArray) -> tuple[str, float | None]:
     """What the wall rests on where it is nearest to the source, and how far from there bone was seen."""
-    moved_mm = np.linalg.norm(canal.corrected_lps_mm - nearest_lps_mm, axis=1)
-    if canal.method == "points" or np.any(moved_mm < INFLUENCE_MM):
+    if canal.method == "points" or canal.moved_at(nearest_lps_mm):
         return "by hand", None
     if canal.method == "file" or canal.nearest_gap_mm is None:
         return "drawn", None

@@ -58,7 +58,7 @@ def bands(plan: Plan) -> Rows:
     shortest, longest = (format_time(time) for time in bands_of.dwell_time_band_k2_s)
     return [
         ("Canal dose, k=2 band", f"{low} to {high} Gy"),
-        ("Dwell time, k=2 band", f"{shortest} to {longest}"),
+        ("Dwell time, k=2 of the table", f"{shortest} to {longest}"),
         ("Radiolucent surface to canal", f"{canal.distance_from_surface_mm:.1f} mm"),
         # a wrong applicator moves the tip and with it everything else
         ("Applicator", f"{plan.source.applicator}, tip to source {plan.source.tip_to_source_mm:.1f} mm"),
@@ -298,7 +298,7 @@ def _dose(plan: Plan) -> Rows:
             f"canal {bands.canal_mm:.1f} mm)" + ("; isotropic source assumed" if bands.isotropic_assumed else ""),
         ),
         (
-            "dwell time, k=2 band",
+            "dwell time, k=2 of the table",
             f"{format_time(bands.dwell_time_band_k2_s[0])} to {format_time(bands.dwell_time_band_k2_s[1])}",
         ),
         ("isodoses", ";  ".join(level.legend for level in isodose_levels(plan))),

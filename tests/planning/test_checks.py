@@ -159,7 +159,12 @@ def test_every_check_in_a_plan_is_documented_and_every_documented_one_exists() -
     text = (Path(__file__).resolve().parents[2] / "docs" / "checks.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `([a-z-]+)` \|", text, flags=re.MULTILINE))
     triggered = {check_id for check_id, _, _ in TRIGGERS} | {"second-check", "no-renderer"}
-    given = good(canal_file=LABEL_MAP, correction=cases.correction(), cord=cases.cord())
+    given = good(
+        canal_file=LABEL_MAP,
+        automatic=Automatic(distance_mm=None, sure=False),
+        correction=cases.correction(),
+        cord=cases.cord(),
+    )
     in_plan = {check.id for check in given.checks} | {"no-renderer"}
 
     assert in_plan == documented
