@@ -1,7 +1,8 @@
-"""Whether metal goes on ahead of a needle's found end: then a streak or a gap may have cut the shaft in two."""
+"""Whether metal goes on ahead of a needle's found end: then a streak may have cut the shaft in two."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,9 @@ from iort_planner.geometry.needle_model import frame_from
 from iort_planner.geometry.needle_profile import robust_polynomial
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from iort_planner.geometry.needle_shaft import Shaft
     from iort_planner.imaging.volume import Volume
     from iort_planner.units import FloatArray
 
@@ -20,7 +24,31 @@ _RADIUS_MM = 4.0  # a shaft's section with its blur
 _CORE_MM = 1.0
 _METAL_SHARE = 0.6  # of the shaft's value: 1800 HU where it is cut at 3071, above bone
 _LEAST_MM = 5.0  # of metal: less is a screw's tip or a marker beside the line
+_GAP_MM = 3.0  # a streak across the shaft; a longer one is not bridged, but doubted
+_LEAST_STEP_MM = 2.0  # less than that the fit finds by itself
 _LEAST_SLOPE = 0.25  # metal that crosses the line more steeply (14 degrees) is a screw, not the shaft's other piece
+
+
+def extended(volume: Volume, shaft: Shaft) -> Shaft:
+    """The shaft with its distal end where its metal really ends, if that goes on with gaps of up to `_GAP_MM`.
+
+    Sections are cut to a run by their centres, and streaks or a C-arm's uneven metal end such a run too early.
+    """
+    ahead, metal, _ = _sections(volume, shaft.plateau, shaft.frame.origin_lps_mm, shaft.frame.axis, 0.0)
+    farthest = 0.0
+    for at in ahead[metal]:
+        if at - farthest > _GAP_MM:
+            break
+        farthest = float(at)
+    if farthest < _LEAST_STEP_MM:
+        return shaft
+    origin = shaft.frame.origin_lps_mm - farthest * shaft.frame.axis
+    return replace(
+        shaft,
+        frame=replace(shaft.frame, origin_lps_mm=origin),
+        visible_mm=shaft.visible_mm + farthest,
+        along_mm=shaft.along_mm + farthest,
+    )
 
 
 def metal_ahead_mm(volume: Volume, plateau: float, metal_end_lps_mm: FloatArray, axis_lps: FloatArray) -> float:
@@ -33,21 +61,27 @@ def metal_ahead_mm(volume: Volume, plateau: float, metal_end_lps_mm: FloatArray,
     axis_lps : ndarray of shape (3,)
         Towards the hub.
     """
-    frame = frame_from(metal_end_lps_mm, -axis_lps)
-    ahead = np.arange(_BLUR_MM, _REACH_MM, _STEP_MM)
+    ahead, core, centre = _sections(volume, plateau, metal_end_lps_mm, axis_lps, _BLUR_MM)
+    if np.count_nonzero(core) * _STEP_MM < _LEAST_MM:
+        return 0.0
+    slope = float(np.linalg.norm(robust_polynomial(ahead[core], centre[core], 1)[0]))
+    return float(ahead[core].max()) if slope < _LEAST_SLOPE else 0.0
+
+
+def _sections(
+    volume: Volume, plateau: float, end_lps_mm: FloatArray, axis_lps: FloatArray, first_mm: float
+) -> tuple[FloatArray, npt.NDArray[np.bool_], FloatArray]:
+    """Sections ahead of an end: how far ahead (N,) mm, whether their core is metal (N,), the metal's centre (N, 2) mm."""
+    frame = frame_from(end_lps_mm, -axis_lps)
+    ahead = np.arange(first_mm, _REACH_MM, _STEP_MM)
     across = np.arange(-_RADIUS_MM, _RADIUS_MM + 1e-6, _STEP_MM)
     x, y = np.meshgrid(across, across, indexing="ij")
     disc = np.hypot(x, y) <= _RADIUS_MM
     x, y = x[disc], y[disc]
     local = np.empty((ahead.size, x.size, 3))
     local[..., 0], local[..., 1], local[..., 2] = x, y, ahead[:, None]
-    values = volume.sample(frame.to_lps(local), outside=np.nan)
-    metal = values > _METAL_SHARE * plateau  # False outside the image
-    core = np.mean(metal[:, np.hypot(x, y) <= _CORE_MM], axis=1) >= 0.5
-    if np.count_nonzero(core) * _STEP_MM < _LEAST_MM:
-        return 0.0
-    weight = metal[core]
-    count = np.maximum(weight.sum(axis=1), 1)
-    centre = np.stack([(weight * x).sum(axis=1) / count, (weight * y).sum(axis=1) / count], axis=1)
-    slope = float(np.linalg.norm(robust_polynomial(ahead[core], centre, 1)[0]))
-    return float(ahead[core].max()) if slope < _LEAST_SLOPE else 0.0
+    metal = volume.sample(frame.to_lps(local), outside=np.nan) > _METAL_SHARE * plateau  # False outside the image
+    core: npt.NDArray[np.bool_] = np.mean(metal[:, np.hypot(x, y) <= _CORE_MM], axis=1) >= 0.5
+    count = np.maximum(metal.sum(axis=1), 1)
+    centre = np.stack([(metal * x).sum(axis=1) / count, (metal * y).sum(axis=1) / count], axis=1)
+    return ahead, core, centre

@@ -34,6 +34,7 @@ _AREA_RATIO = (0.5, 2.6)
 _HUB_MARGIN_MM = 3.0  # where thick metal begins is seen to a few mm
 _RIVAL_SHARE = (0.6, 0.75)  # of the longest: below the first a cut piece is no rival, beyond the second it is its equal
 _MOST_LINES = 16
+_SAME_COSINE, _SAME_MM = 0.99, 4.0  # 8 degrees; less than a cannula's diameter
 _HINT_MM = 20.0  # a hint further than this from every needle is a mistake
 _HINT_APART_MM = 5.0  # by so much must the needle that is meant be nearer to the hint than any other metal
 _MOST_SIGMA_MM = 0.75  # k=1 of the tip for high confidence: twice it is the bound of a silent failure (interface.md)
@@ -178,9 +179,10 @@ def _screw(shaft: Shaft, applicator: Applicator) -> bool:
 
 
 def _same(one: Shaft, other: Shaft) -> bool:
-    """Whether two candidates are the same metal: the ends of one lie on the other."""
+    """Whether two candidates are the same metal: one line, or one distal end (two cannulas cannot stand so near)."""
     local = other.frame.to_local(one.frame.origin_lps_mm)
-    return bool(abs(one.frame.axis @ other.frame.axis) > 0.99 and np.hypot(local[0], local[1]) < 4.0)
+    in_line = abs(one.frame.axis @ other.frame.axis) > _SAME_COSINE and np.hypot(local[0], local[1]) < _SAME_MM
+    return bool(in_line or np.linalg.norm(local) < _SAME_MM)
 
 
 def _choose(

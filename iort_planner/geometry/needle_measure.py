@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iort_planner.geometry.needle_ahead import extended
 from iort_planner.geometry.needle_end import over_source, read_end
 from iort_planner.geometry.needle_line import WINDOW_MM, bent_line, fit_centre_line, point_on, tangent_of
 from iort_planner.geometry.needle_model import fit
@@ -68,6 +69,7 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
 
     The applicator's diameter stands in for the unseen height of metal that the scan cuts off.
     """
+    shaft = extended(volume, shaft)
     step, growth = area_step(shaft)
     noise = _NOISE_SHARE * abs(shaft.plateau)
     shaft, line, bending_mm = fit_centre_line(volume, shaft, applicator, step, noise)
