@@ -31,7 +31,9 @@ _ALIKE_SHARE = 0.04  # two radii that fit within this are not told apart
 _FLUSH_MM = 0.3
 _FLUSH = "the metal's end is as thick as the cannula: either it ends flush with the shaft, or this is no needle"
 _OVER_MM = 0.3  # a cannula end further distal than this stands over the plastic
-_UNSURE_MM = 0.15  # of a cannula's end against the source, besides misfit and the fit's own sigma
+_UNSURE_MM = (
+    0.8  # of a cannula's end against the source, besides misfit and the fit's own sigma: a thin ring shows poorly
+)
 # The direction comes from the long run: over a short one streaks turn it by up to 2 degrees.
 _FREE: tuple[str, ...] = ("side", "up", "end", "height", "blur", "slice_share")
 

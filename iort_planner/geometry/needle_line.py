@@ -44,16 +44,20 @@ def fit_centre_line(
     tenth makes a cubic of it, 0.5 mm at 80 mm for a bend of 4 mm. Then the bend is kept as far as the segments of
     the whole visible shaft show it, and the rest is fitted again.
     """
-    start = start_pose(shaft, applicator)
-    if step is not None:
-        start = replace(start, cannula_end=step)
+    bare = start_pose(shaft, applicator)
+    # the cannula may begin at the step in the shaft's section, cover its distal end, or not be in view
+    starts = [replace(bare, cannula_end=end) for end in (np.inf, 0.0, *(() if step is None else (step,)))]
     straight: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", "end", "height", "blur", "radius")
     reach = shaft.visible_mm - (_EDGE_MM if shaft.cut and shaft.visible_mm > WINDOW_MM + _EDGE_MM else _HUB_MM)
     highest = _MOST_HEIGHT * abs(shaft.plateau)
     for most in _LINE_VOXELS:
         scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
-        found = fit(scene, start, (*straight, *_BEND), noise, highest)
+        found, start = min(
+            ((fit(scene, start, (*straight, *_BEND), noise, highest), start) for start in starts),
+            key=lambda pair: pair[0].cost,
+        )
         shaft, start = _in_own_frame(shaft, found.pose, start)
+        starts = [start]
     scene = build_scene(volume, shaft.frame, shaft.curvature, reach, most)
     model = replace(
         found.pose, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
