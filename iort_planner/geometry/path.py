@@ -18,8 +18,9 @@ from scipy import ndimage, optimize, signal
 from scipy.special import ndtr
 
 from iort_planner.errors import LevelError
+from iort_planner.geometry.canal_search import METAL_HU
 from iort_planner.geometry.vertebra import BONE, HIDDEN
-from iort_planner.geometry.vertebra_frame import METAL_HU, STEP_MM
+from iort_planner.geometry.vertebra_frame import STEP_MM
 
 if TYPE_CHECKING:
     import numpy.typing as npt

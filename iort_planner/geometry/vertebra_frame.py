@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from iort_planner.errors import LevelError
+from iort_planner.geometry.canal_search import METAL_HU
 from iort_planner.geometry.canal_surface import canal_mask
 from iort_planner.imaging.volume import ImageGrid
 
@@ -32,7 +33,6 @@ _SYMMETRY_RADIUS_MM = (10.0, 40.0)
 _SYMMETRY_SEARCH_DEG = 50  # a source 15 mm beside the midline, 20 mm before the canal's middle, stands at 37 degrees
 # Half the needle's width (4.4 mm) and what blur adds; brighter than bone and a margin for cannula and other metal.
 NEEDLE_RADIUS_MM = 3.3
-METAL_HU = 2000.0  # above dense cortical bone (to about 1900 HU in CT), below steel and titanium (2500 and more)
 _METAL_MARGIN_MM = 1.5
 # Where the image has no HU: the canal's content is read as 30 HU, the densest bone beside it as 700 HU.
 _SOFT_HU, _DENSE_HU, _DENSE_PERCENTILE = 30.0, 700.0, 93.0

@@ -82,8 +82,10 @@ def _cannula_check(needle: Needle, source: PlanSource) -> Check:
     if needle.method == "manual":  # what was not looked at must not read like a good answer
         status: Status = "warn"
         message = "not looked for, the needle was given by hand: see in the slices that the plastic tip stands clear"
-    elif needle.cannula_over_source and not doubts:
-        status, message = "fail", "steel of the guide cannula stands over the source: pull it back and scan again"
+    elif needle.cannula_over_source:  # a doubt changes the words, not the stop
+        verb = "seems to stand" if doubts else "stands"
+        status = "fail"
+        message = f"steel of the guide cannula {verb} over the source: pull it back and scan again" + _because(doubts)
     elif overlap_mm > CANNULA_OVERLAP_WARN_MM:
         short_mm = source.radiolucent_tip_length_mm - source.tip_to_source_mm - overlap_mm
         status = "warn"

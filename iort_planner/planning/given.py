@@ -32,7 +32,7 @@ class Automatic:
     distance_mm : float or None
         From the source centre to its wall, negative inside it; None where none is found.
     sure : bool
-        Whether it is of high confidence, apart from a source inside it.
+        Whether it is of high confidence.
     """
 
     distance_mm: float | None

@@ -66,7 +66,7 @@ def make_plan(
     cord : Cord, optional
         Cord or thecal sac, reported beside the canal; no limit refers to it.
     level : PlanLevel, optional
-        What `iort_planner.planning.level.describe_level` found; only shown.
+        What `iort_planner.planning.level.describe_level` found; shown, and a warning where it sees no cortex.
     other_needles : sequence of Needle
         Further needles in the image: listed, without dwell.
     created : datetime with offset, optional

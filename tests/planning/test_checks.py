@@ -63,6 +63,7 @@ TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
     ("needle-confidence", "warn", {"at": cases.needle(**low())}),
     ("needle-confidence", "fail", {"at": cases.needle(**low(tip_uncertainty_mm=1.6))}),
     ("cannula-over-source", "fail", {"at": cases.needle(**low(cannula_over_source=True))}),
+    ("cannula-over-source", "fail", {"at": cases.needle(**low(cannula_over_source=True, end_reasons=("unsure",)))}),
     ("cannula-over-source", "warn", {"at": cases.needle(**low(**cannula_at(4.5)))}),
     ("cannula-over-source", "warn", {"at": cases.needle(**cannula_at(5.6))}),
     ("cannula-over-source", "fail", {"at": cases.needle(**low(cannula_over_source=True, **cannula_at(3.9)))}),
