@@ -31,14 +31,17 @@ _SEGMENT_MM = 6.0  # of the centre line: enough voxels for 0.05 mm even in 3 mm 
 _BEND_RATIO, _BEND_MM = (1.6, 2.1), (0.2, 0.4)
 _MOST_HEIGHT = 8.0  # of steel over what the scan shows: 25000 where it is cut at 3071; steel has about 8000 to 12000 HU
 _LEAST_SEGMENTS, _MOST_SEGMENTS_SHORT = 5, 8  # a short shaft is cut into shorter ones
+# Segments that scatter more than this about the line taken do not show its direction: 0.2 mm is the most on development
+# seeds; one sweep had 0.8 mm, streaks along a bent needle, and an axis 4 degrees off.
+_SCATTER_MM = 0.4
 _LINE_STEP_MM = 4.0  # of points on a bent centre line: 0.01 mm off the curve for a bend of 4 mm over 80 mm
 _BEND: tuple[str, ...] = ("side_bend", "up_bend")
 
 
 def fit_centre_line(
     volume: Volume, shaft: Shaft, applicator: Applicator, step: float | None, noise: float
-) -> tuple[Shaft, Fit, float | None]:
-    """The shaft in the frame of its distal tangent, the line fitted to its voxels, and the visible bending in mm.
+) -> tuple[Shaft, Fit, float | None, tuple[str, ...]]:
+    """The shaft in the frame of its distal tangent, the line fitted to its voxels, the visible bending in mm, and doubts.
 
     The arc is fitted twice, because it is one of the model's only in the frame of its own tangent: a frame turned by a
     tenth makes a cubic of it, 0.5 mm at 80 mm for a bend of 4 mm. Then the bend is kept as far as the segments of
@@ -64,12 +67,17 @@ def fit_centre_line(
         side_bend=start.side_bend, up_bend=start.up_bend, radius=start.radius,
     )  # fmt: skip
     segments = centre_line(scene, model, min(_SEGMENT_MM, reach / _MOST_SEGMENTS_SHORT))
-    share, bending_mm = _seen_bend(segments, model, shaft.visible_mm)
+    share, bending_mm, scatter_mm = _seen_bend(segments, model, shaft.visible_mm)
     if share < 1.0:
         kept = replace(model, side_bend=share * model.side_bend, up_bend=share * model.up_bend)
         found = fit(scene, kept, straight, noise, highest)
         shaft, _ = _in_own_frame(shaft, found.pose, start)
-    return shaft, found, bending_mm
+    doubts = (
+        (f"streaks: pieces of the shaft scatter by {scatter_mm:.1f} mm about its line, the direction may be off",)
+        if scatter_mm > _SCATTER_MM
+        else ()
+    )
+    return shaft, found, bending_mm, doubts
 
 
 def _in_own_frame(shaft: Shaft, pose: Pose, start: Pose) -> tuple[Shaft, Pose]:
@@ -84,13 +92,13 @@ def _in_own_frame(shaft: Shaft, pose: Pose, start: Pose) -> tuple[Shaft, Pose]:
     return replace(shaft, frame=frame, curvature=curvature), line
 
 
-def _seen_bend(segments: FloatArray, pose: Pose, visible_mm: float) -> tuple[float, float | None]:
-    """How much of a bend the segments (N, 3) show, 0 to 1, and the largest distance of their line from its chord, mm.
+def _seen_bend(segments: FloatArray, pose: Pose, visible_mm: float) -> tuple[float, float | None, float]:
+    """How much of a bend the segments (N, 3) show, 0 to 1; the largest distance of their line from its chord, mm; their scatter.
 
-    None where too little of the shaft is seen to tell.
+    The distance is None where too little of the shaft is seen to tell; the scatter (rms, mm) is about the line taken.
     """
     if segments.shape[0] < _LEAST_SEGMENTS:
-        return 0.0, None
+        return 0.0, None, 0.0
     along, across = segments[:, 2], segments[:, :2]
     line, parabola = (robust_polynomial(along, across, degree) for degree in (1, 2))
     scatter = [
@@ -106,7 +114,9 @@ def _seen_bend(segments: FloatArray, pose: Pose, visible_mm: float) -> tuple[flo
     chord = curve[-1] - curve[0]
     offset = curve - curve[0]
     away = offset - np.outer(offset @ chord / (chord @ chord), chord)
-    return share, float(np.max(np.linalg.norm(away, axis=1))) if share > 0.0 else 0.0
+    bending_mm = float(np.max(np.linalg.norm(away, axis=1))) if share > 0.0 else 0.0
+    left = across - np.vander(along, 3) @ coefficients
+    return share, bending_mm, float(np.sqrt(np.sum(left**2) / (along.size - 3)))
 
 
 def point_on(frame: Frame, pose: Pose, along: float) -> FloatArray:

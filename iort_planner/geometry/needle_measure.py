@@ -72,7 +72,7 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
     shaft = extended(volume, shaft)
     step, growth = area_step(shaft)
     noise = _NOISE_SHARE * abs(shaft.plateau)
-    shaft, line, bending_mm = fit_centre_line(volume, shaft, applicator, step, noise)
+    shaft, line, bending_mm, line_doubts = fit_centre_line(volume, shaft, applicator, step, noise)
     step = step if step is not None and step < _LATEST_STEP_MM else None
     scene = build_scene(volume, shaft.frame, shaft.curvature, min(shaft.visible_mm - 2.0, WINDOW_MM))
     reading = read_end(scene, shaft, applicator, step, growth, noise)
@@ -81,7 +81,7 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
     misfit = best.residual_rms / abs(shaft.plateau)
     over, over_reasons = over_source(best, misfit, applicator)
     end_reasons = (*reading.reasons, *over_reasons)
-    reasons = list(end_reasons)
+    reasons = [*end_reasons, *line_doubts]
     if not reading.hidden and pose.cannula_end - pose.end > _BARE_MM:
         diameter = 2.0 * fit(scene, pose, (*free, "radius"), noise).pose.radius
         beyond = diameter - applicator.outer_diameter_mm

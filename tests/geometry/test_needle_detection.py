@@ -143,6 +143,21 @@ def test_a_bent_needle_reports_its_bending_and_the_tangent_at_the_metal_end(sagi
     assert found.confidence is Confidence.HIGH, found.reasons
 
 
+@pytest.mark.parametrize(("swing_mm", "sure"), [(0.0, True), (5.0, False)])
+def test_a_shaft_that_no_arc_describes_is_not_trusted(swing_mm: float, sure: bool) -> None:
+    half_mm = 25.0  # bent to one side up to the middle, to the other beyond: streaks make a straight shaft look so
+    middle = TIP + (APPLICATOR.radiolucent_tip_length_mm + half_mm) * AXIS
+    bent = swing_mm / half_mm**2 * unit(1.0, -0.25, 0.0)
+    parts = [
+        Tube(start=middle, axis=AXIS, inner=0.0, outer=2.2, low=low, high=high, hu=7000.0, curvature=curvature)
+        for low, high, curvature in ((-half_mm, 0.0, bent), (0.0, half_mm, -bent))
+    ]
+    volume = scan(grid(extent=(50, 80, 34), centre=np.array([5.0, 14.0, 0.0])), parts, skin_y=30.0)
+    found = locate_needle(volume, APPLICATOR)
+    assert (found.confidence is Confidence.HIGH) == sure, found.reasons
+    assert any("scatter" in reason for reason in found.reasons) == (not sure)
+
+
 @pytest.mark.parametrize("end_from_tip", [8.0, 6.0, 5.0, 4.0, 2.0, 0.5])
 def test_a_cannula_near_the_distal_end_moves_neither_tip_nor_verdict(end_from_tip: float) -> None:
     found = locate_needle(scan(grid(), needle(TIP, AXIS, cannula_from_tip=end_from_tip)), APPLICATOR)
