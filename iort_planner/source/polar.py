@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError
 from iort_planner.units import FloatArray
@@ -28,12 +29,10 @@ class PolarAnisotropy:
     factor : ndarray of shape (M, N)
         Finite, > 0; 1 at 90 degrees within 0.001 (0.01 where 90 degrees is no row).
 
-    Attributes
-    ----------
     completed : bool
-        The given rows ended at 90 degrees (or within 10 degrees before, where the factor is 1 by its definition) and
-        were mirrored: forwards and backwards are then alike by assumption, which whoever shows the table has to say.
-        The stored arrays hold the completed table.
+        The rows were mirrored at 90 degrees: forwards and backwards are alike by assumption, which whoever shows the
+        table has to say. Rows that end at 90 degrees (or within 10 degrees before, where the factor is 1 by its
+        definition) are mirrored here, and the stored arrays hold the completed table.
 
     Raises
     ------
@@ -52,7 +51,7 @@ class PolarAnisotropy:
     theta_deg: FloatArray
     distance_mm: FloatArray
     factor: FloatArray
-    completed: bool = field(init=False, default=False)
+    completed: bool = False
 
     def __post_init__(self) -> None:
         theta = np.array(self.theta_deg, dtype=np.float64)
@@ -77,6 +76,11 @@ class PolarAnisotropy:
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
+    def covers(self, theta_deg: FloatArray) -> npt.NDArray[np.bool_]:
+        """Whether the rows reach an angle; same shape, False for NaN."""
+        reached: npt.NDArray[np.bool_] = (theta_deg >= self.theta_deg[0]) & (theta_deg <= self.theta_deg[-1])
+        return reached
+
     def factor_at(self, distance_mm: FloatArray | float, theta_deg: FloatArray | float) -> FloatArray:
         """Factor at distances (mm) and angles (degrees) that broadcast together; NaN for NaN distances.
 
@@ -86,7 +90,7 @@ class PolarAnisotropy:
             If an angle lies outside the rows.
         """
         theta = np.asarray(theta_deg, dtype=np.float64)
-        if not np.all((theta >= self.theta_deg[0]) & (theta <= self.theta_deg[-1])):
+        if not np.all(self.covers(theta)):
             raise DepthDoseRangeError(
                 f"polar angle {np.min(theta):.4g} to {np.max(theta):.4g} degrees is outside the rows, "
                 f"{self.theta_deg[0]:g} to {self.theta_deg[-1]:g} degrees, of the polar anisotropy; it is never "
@@ -102,9 +106,7 @@ class PolarAnisotropy:
         return result
 
 
-def _bracket(
-    nodes: FloatArray, values: FloatArray
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]], FloatArray]:
+def _bracket(nodes: FloatArray, values: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray]:
     """Index of the node below and the fraction of the way to the next one; the end nodes hold beyond them."""
     held = np.clip(values, nodes[0], nodes[-1])
     below = np.clip(np.searchsorted(nodes, held, side="right") - 1, 0, max(nodes.size - 2, 0))
