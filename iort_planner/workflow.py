@@ -179,7 +179,7 @@ def plan_into(
         created=created,
     )
     grid = dose_grid([needle.source_lps_mm], image.volume.grid)
-    dose = dose_on_grid(table, [needle.source_lps_mm], [plan.result.dwell_time_s], grid)
+    dose = dose_on_grid(table, [needle.source_lps_mm], [plan.result.dwell_time_s], grid, axes_lps=[needle.axis_lps])
     return write_plan_folder(
         folder,
         plan=plan,
