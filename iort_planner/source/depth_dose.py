@@ -9,6 +9,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError
+from iort_planner.source.polar import PolarAnisotropy
 from iort_planner.units import AnyQuantity, FloatArray, Quantity, magnitude_in
 
 _ROUNDING = 1e-12  # a rate computed from a row's own dose and time comes back to that row
@@ -82,6 +83,7 @@ class DepthDoseTable:
     derived: bool = False
     file: str = ""
     sha256: str = ""
+    anisotropy: PolarAnisotropy | None = None
     _log_rate: PchipInterpolator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
