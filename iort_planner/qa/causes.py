@@ -56,6 +56,7 @@ def _differ(a: str, b: str) -> bool:
 
 
 def overlap(ours: Examination, reference: DepthDoseTable, inside: npt.NDArray[np.bool_]) -> list[Finding]:
+    """Which measured rows could be compared."""
     low, high = reference.range_mm
     lines = ours.columns["row_lines"].astype(np.int64)[~inside]
     count = int(inside.sum())
@@ -79,6 +80,7 @@ def agreement(
     agreement: FloatArray,
     criteria: CompareCriteria,
 ) -> list[Finding]:
+    """Local difference, gamma and distance to agreement, each by its worst row."""
     at = int(np.argmax(np.abs(difference)))
     worst_percent = abs(float(difference[at]))
     status: Status = (

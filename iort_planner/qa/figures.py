@@ -79,7 +79,7 @@ def _residuals(axes: Axes, result: TableCheck) -> None:
     r, off = rows.distance_mm, fit.residual_percent
     limit = shape.OUTLIER_FAIL_PERCENT
     reach = float(np.clip(1.25 * np.max(np.abs(off)), 1.5 * limit, 12.0))
-    _limits(axes, shape.OUTLIER_WARN_PERCENT, limit)
+    _limits(axes, shape.OUTLIER_WARN_PERCENT, limit, reach)
     axes.vlines(r, 0.0, np.clip(off, -reach, reach), color=_VALUE, linewidth=0.8, alpha=0.6)
     axes.plot(r, np.clip(off, -reach, reach), "o", color=_VALUE, markersize=3.5)
     wrong = [i for i in fit.outliers if abs(off[i]) >= shape.OUTLIER_WARN_PERCENT]
@@ -88,12 +88,14 @@ def _residuals(axes: Axes, result: TableCheck) -> None:
     axes.set_ylabel("off the others, %")
 
 
-def _limits(axes: Axes, warn: float, fail: float) -> None:
-    """Zero, and where a value either way warns and fails."""
+def _limits(axes: Axes, warn: float, fail: float, reach: float) -> None:
+    """Zero, and where a value either way warns and fails, with names where there is room for them."""
     axes.axhline(0.0, color=_LIMIT, linewidth=0.8)
     for level, style, name in ((warn, ":", "warn"), (fail, "--", "fail")):
         for at in (-level, level):
             axes.axhline(at, color=_LIMIT, linestyle=style, linewidth=0.9)
+            if reach > 5.0 * fail:
+                continue
             axes.annotate(name, (1.0, at), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
                           va="center", fontsize=6.5, color=_LIMIT, annotation_clip=True)  # fmt: skip
 
@@ -151,7 +153,8 @@ def draw_compare(result: TableComparison) -> bytes:
 
 def _differences(axes: Axes, result: TableComparison, reference: DepthDoseTable) -> None:
     r, off = result.distance_mm, result.difference_percent
-    _limits(axes, DIFFERENCE_WARN_PERCENT, DIFFERENCE_FAIL_PERCENT)
+    reach = max(6.0, 1.15 * float(np.max(np.abs(off))))
+    _limits(axes, DIFFERENCE_WARN_PERCENT, DIFFERENCE_FAIL_PERCENT, reach)
     if result.explanations:
         best = result.explanations[0]
         fine = np.geomspace(r[0], r[-1], 300)
@@ -162,7 +165,6 @@ def _differences(axes: Axes, result: TableComparison, reference: DepthDoseTable)
         _mark(axes, r, off, off, result.line, wrong)
         axes.legend(loc="best", frameon=False, fontsize=8)
     axes.plot(r, off, "o", color=_VALUE, markersize=4)
-    reach = max(6.0, 1.15 * float(np.max(np.abs(off))))
     axes.set_ylim(-reach if off.min() < -1 else -6.0, reach if off.max() > 1 else 6.0)
     axes.set_ylabel("local difference, %")
 
@@ -205,7 +207,8 @@ def _control(axes: Axes, series: Series) -> None:
     if chart.lower is not None and chart.upper is not None:
         axes.axhspan(chart.lower, chart.upper, color=_FILL, label="control limits (3 sigma)")
     axes.axhline(chart.centre, color=_LIMIT, linewidth=0.9)
-    _limits(axes, ACTION_WARN_PERCENT, ACTION_FAIL_PERCENT)
+    reach = max(1.15 * ACTION_FAIL_PERCENT, 1.15 * float(np.max(np.abs(chart.value))))
+    _limits(axes, ACTION_WARN_PERCENT, ACTION_FAIL_PERCENT, reach)
     axes.plot(dates, chart.value, "o-", color=_VALUE, markersize=4, linewidth=0.8)
     beyond = list(chart.beyond)
     axes.plot(dates[beyond], chart.value[beyond], "o", markersize=9, markerfacecolor="none", markeredgecolor=_WRONG,
@@ -223,13 +226,12 @@ def _control(axes: Axes, series: Series) -> None:
                   label=f"drift {chart.drift_percent_per_year:+.2f} % a year")  # fmt: skip
     axes.set_title(series.name, loc="left", fontsize=9)
     axes.set_ylabel("% off the reference")
-    reach = max(1.15 * ACTION_FAIL_PERCENT, 1.15 * float(np.max(np.abs(chart.value))))
     axes.set_ylim(-reach, reach)
     locator = mdates.AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best", frameon=False, fontsize=8)
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=3, frameon=False, fontsize=8)
 
 
 def _figure(heights: list[float], height_inches: float, *, share: bool = True) -> tuple[Figure, list[Axes]]:
@@ -241,7 +243,9 @@ def _figure(heights: list[float], height_inches: float, *, share: bool = True) -
     panels = figure.subplots(len(heights), 1, sharex=share, squeeze=False, height_ratios=heights)[:, 0]
     inch = 1.0 / height_inches
     gap = 0.12 if share else 0.42
-    figure.subplots_adjust(left=0.12, right=0.955, top=1.0 - 0.62 * inch, bottom=0.72 * inch, hspace=gap)
+    figure.subplots_adjust(
+        left=0.12, right=0.955, top=1.0 - (0.62 if share else 0.9) * inch, bottom=0.72 * inch, hspace=gap
+    )
     figure.text(0.012, 0.07 * inch, INTENDED_USE, fontsize=7.5, color=palette.INK)
     for axes in panels:
         axes.grid(visible=True, color="#E3E8EC", linewidth=0.6)

@@ -28,7 +28,7 @@ class SmoothFit:
     ----------
     distance_mm : ndarray of shape (N,), mm
     residual_percent : ndarray of shape (N,), percent
-        Each row against the curve through the others: for a row that is no outlier, its own share is taken out.
+        Each row against the curve through all rows but the outliers.
     noise_percent : float
         Scatter of the rows that are no outliers about the curve, k=1 of one row.
     outliers : tuple of int
@@ -98,8 +98,7 @@ def smooth_fit(distance_mm: FloatArray, value: FloatArray, rounding_percent: Flo
     outliers = order[:last]
     kept = np.ones(count, dtype=bool)
     kept[outliers] = False
-    residual, leverage, squares, freedom = _fit(design, y, expected, kept)
-    alone = np.where(kept, residual / (1.0 - leverage), residual)
+    residual, _, squares, freedom = _fit(design, y, expected, kept)
 
     weighted = design[kept] / expected[kept, None]
     slope_design = np.stack(
@@ -112,7 +111,7 @@ def smooth_fit(distance_mm: FloatArray, value: FloatArray, rounding_percent: Flo
     covariance = usual * inverse @ inverse.T
     return SmoothFit(
         distance_mm=distance_mm,
-        residual_percent=100.0 * np.expm1(alone),
+        residual_percent=100.0 * np.expm1(residual),
         noise_percent=float(100.0 * np.sqrt(squares / freedom) * np.median(expected)),
         outliers=tuple(outliers),
         exponent=-slope_design @ coefficients,
@@ -129,6 +128,6 @@ def _fit(
     coefficients = np.linalg.solve(triangle, basis.T @ (y[kept] / expected[kept]))
     residual = y - design @ coefficients
     rows = np.linalg.solve(triangle.T, (design / expected[:, None]).T).T
-    leverage = np.where(kept, np.sum(rows**2, axis=1), 0.0)
+    leverage = np.where(kept, np.minimum(np.sum(rows**2, axis=1), 1.0 - 1e-9), 0.0)
     squares = float(np.sum((residual[kept] / expected[kept]) ** 2))
     return residual, leverage, squares, int(kept.sum()) - design.shape[1]

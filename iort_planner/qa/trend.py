@@ -228,21 +228,20 @@ def _limits(series: Series, lower: float, upper: float) -> list[Finding]:
     chart, name = series.chart, series.name
     limits = f"{lower:+.2f} to {upper:+.2f} %"
     findings = []
-    for i in chart.beyond:
-        off = abs(float(chart.value[i] - chart.centre))
-        status: Status = "fail" if off > ACTION_FAIL_PERCENT else "warn"
+    if chart.beyond:
+        far = max(chart.beyond, key=lambda i: abs(float(chart.value[i]) - chart.centre))
+        off = abs(float(chart.value[far]) - chart.centre)
         text = (
-            f"{name}: {chart.value[i]:+.2f} % on {series.date[i]} ({series.where[i]}) lies outside its limits, {limits}"
+            f"{name}: {len(chart.beyond)} of {chart.value.size} values lie outside the control limits, {limits}; farthest "
+            f"{chart.value[far]:+.2f} % on {series.date[far]} ({series.where[far]}): look for what was different that day"
         )
-        findings.append(Finding("control-limits", status, None, text))
-    for start, end in chart.runs:
+        findings.append(Finding("control-limits", "fail" if off > ACTION_FAIL_PERCENT else "warn", None, text))
+    for start, end in chart.runs if chart.change == "none" else ():  # a step or drift has them anyway
         text = (
             f"{name}: {end - start + 1} values in a row on one side of the mean, {series.date[start]} to "
-            f"{series.date[end]} ({RUN} or more are a sign of a change)"
+            f"{series.date[end]} ({RUN} or more are a sign of a change; {CHANGE_LEAST_PERCENT:g} % from the mean warns)"
         )
-        findings.append(
-            Finding("run", "warn" if chart.change == "none" and _worth(series, start, end) else "pass", None, text)
-        )
+        findings.append(Finding("run", "warn" if _worth(series, start, end) else "pass", None, text))
     if not chart.beyond:
         findings.append(
             Finding("control-limits", "pass", None, f"{name}: all {chart.value.size} values lie within {limits}")
