@@ -9,9 +9,9 @@ from scipy import stats
 
 from iort_planner.units import FloatArray
 
-# Individuals chart: limits at the mean plus or minus 2.66 times the mean moving range, which is 3 sigma of a normal
-# distribution, 3/1.128 (NIST/SEMATECH e-Handbook of Statistical Methods, section 6.3.2.2).
-MOVING_RANGE_FACTOR = 2.66
+# Individuals chart: limits at the mean plus or minus 2.66 (3/1.128) mean moving ranges, 3 sigma of a normal
+# distribution (NIST/SEMATECH e-Handbook of Statistical Methods, section 6.3.2.2).
+MOVING_RANGE_FACTOR = 3.0 / 1.128
 _LARGEST_MOVING_RANGE = 3.267  # D4 of pairs: a moving range beyond 3.267 means is itself out of control (6.3.2.1)
 FEWEST_FOR_LIMITS = 8  # our own: seven moving ranges give sigma to about 30 %
 RUN = 8  # points in a row on one side of the centre (Western Electric 1956, rule 4)

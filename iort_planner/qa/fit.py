@@ -20,6 +20,9 @@ USUAL_NOISE_PERCENT, USUAL_NOISE_ROWS = 0.3, 10
 FEWEST_ROWS = 4  # two numbers are fitted; fewer rows tell no slip from a factor
 LARGEST_SLIP_MM = 6.0  # from the tip or the surface instead of the source centre are 2 to 4 mm
 CONVERSION_PERCENT = 5.1  # k=1 given to a published ratio of two scales: the tolerance of TARGIT's f'(r), AAPM TG-292
+STRONG_EVIDENCE = (
+    6.0  # of 2 ln B, beyond Schwarz's ln(rows), for each number (Kass and Raftery 1995, J Am Stat Assoc 90:773)
+)
 _TUKEY = 6.0  # a biweight that leaves rows within 2 or 3 sigma nearly their whole weight
 _STEPS, _CLOSE = 60, 1e-10
 
@@ -39,8 +42,8 @@ class Explanation:
     misfit : float
         Robust sum of squared residuals in units of the usual noise, on the rows that all models share.
     criterion : float
-        Schwarz's criterion: the misfit and ln(rows) for each fitted number; the least explains best. A mix-up of
-        scales also pays for the factor it needs beside the published ratio.
+        Schwarz's criterion: the misfit, and for each fitted number ln(rows) and what strong evidence takes; the least
+        explains best. A mix-up of scales also pays for the factor it needs beside the published ratio.
     noise_percent : float
         k=1 of a row that belongs, from the rows and the usual noise.
     residual_percent : ndarray of shape (N,), percent
@@ -111,7 +114,7 @@ def explain(
                 factor_uncertainty=float(np.exp(fit.log_factor)) * fit.log_factor_per_noise * noise,
                 misfit=misfit,
                 criterion=misfit
-                + (slip + scale) * float(np.log(count))
+                + (slip + scale) * (float(np.log(count)) + STRONG_EVIDENCE)
                 + (100.0 * fit.log_factor / CONVERSION_PERCENT) ** 2 * (name in conversions),
                 noise_percent=100.0 * row_noise(fit.residual[shared], fit.numbers),
                 residual_percent=100.0 * np.expm1(fit.residual),

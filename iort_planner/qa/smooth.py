@@ -9,9 +9,10 @@ from scipy import stats
 
 from iort_planner.units import FloatArray
 
-# Our own. A polynomial in ln r of degree 5 follows 1/r**2, 1/r**3, exp(-r/10 mm)/r**2 and the shipped table's three
-# exponentials over r**2 to 0.2 % from 3 to 50 mm (tests/qa/test_smooth.py).
-HIGHEST_DEGREE = 5
+# Our own. Polynomials in ln r of degree 4 to a tenfold distance and 5 beyond follow 1/r**2, 1/r**3, exp(-r/20 mm)/r**2 and
+# the shipped table's three exponentials over r**2 to 0.2 % (tests/qa/test_smooth.py). The lower the degree, the less a
+# first or last row can pull the curve to itself.
+DEGREE, DEGREE_BEYOND_TENFOLD = 4, 5
 # Our own: what an honest table scatters, rated as if ten more rows had shown it. So a table of 8 rows can be judged, and
 # one computed without any noise is not judged by its last digit. Chamber readings scatter 0.3 to 0.5 %.
 USUAL_NOISE_PERCENT, USUAL_NOISE_ROWS = 0.3, 10
@@ -79,7 +80,8 @@ def smooth_fit(distance_mm: FloatArray, value: FloatArray, rounding_percent: Flo
     x, y = np.log(distance_mm), np.log(value)
     expected = np.hypot(USUAL_NOISE_PERCENT, rounding_percent) / 100.0
     centre, half = (x[0] + x[-1]) / 2.0, (x[-1] - x[0]) / 2.0
-    degree = min(HIGHEST_DEGREE, (count - 2) // 2)
+    highest = DEGREE if distance_mm[-1] <= 10.0 * distance_mm[0] else DEGREE_BEYOND_TENFOLD
+    degree = min(highest, (count - 2) // 2)
     design = np.polynomial.chebyshev.chebvander((x - centre) / half, degree)
 
     kept = np.ones(count, dtype=bool)
