@@ -15,7 +15,7 @@ from iort_planner.units import FloatArray
 DEGREE, DEGREE_BEYOND_TENFOLD = 4, 5
 # Our own: what an honest table scatters, rated as if ten more rows had shown it. So a table of 8 rows can be judged, and
 # one computed without any noise is not judged by its last digit. Chamber readings scatter 0.3 to 0.5 %.
-USUAL_NOISE_PERCENT, USUAL_NOISE_ROWS = 0.3, 10
+USUAL_NOISE_PERCENT, USUAL_NOISE_ROWS = 0.4, 10
 FEWEST_ROWS = 8  # below, four rows more than coefficients are not to be had with a curved fit
 LEVEL = 0.002  # error probability of the outlier test for a whole table of clean rows: one false alarm in 500
 MOST_OUTLIERS = 0.2  # of the rows; beyond, it is the curve that is strange and not a row

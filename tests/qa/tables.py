@@ -48,9 +48,7 @@ def attenuated(length_mm: float) -> Callable[[FloatArray], FloatArray]:
 
 def three_exponentials(r: FloatArray) -> FloatArray:
     """The shape behind the shipped table, as its derivation gives it: three exponentials over r^2, Gy/min at mm."""
-    rate: FloatArray = (
-        948.9 * np.exp(-r / 2.148) + 436.9 * np.exp(-r / 7.184) + 334.8 * np.exp(-r / 48.16)
-    ) / r**2
+    rate: FloatArray = (948.9 * np.exp(-r / 2.148) + 436.9 * np.exp(-r / 7.184) + 334.8 * np.exp(-r / 48.16)) / r**2
     return rate
 
 

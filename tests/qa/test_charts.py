@@ -35,7 +35,7 @@ def test_few_values_have_no_limits() -> None:
 
 
 def test_one_stray_value_is_beyond_and_does_not_widen_its_own_limits() -> None:
-    value = scatter(2, 24)
+    value = scatter(4, 24)
     clean = control_chart(days(24), value)
     value[11] += 4.0
     chart = control_chart(days(24), value)
