@@ -72,8 +72,16 @@ def test_in_a_steep_gradient_gamma_is_below_both_of_its_parts(reference: DepthDo
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"dose_percent": 3.1}, {"distance_mm": 0.3}, {"slip_mm": 0.2}, {"factor_percent": 6.0}, {"slip_mm": 0.0}, {"dose_percent": math.nan}]
-)  # fmt: skip
+    "wrong",
+    [
+        {"dose_percent": 3.1},
+        {"distance_mm": 0.3},
+        {"slip_mm": 0.2},
+        {"factor_percent": 6.0},
+        {"slip_mm": 0.0},
+        {"dose_percent": math.nan},
+    ],
+)
 def test_criteria_can_only_be_made_stricter(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="stricter"):
         CompareCriteria(**wrong)

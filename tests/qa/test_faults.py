@@ -161,17 +161,32 @@ CHECKED: dict[str, tuple[Callable[[Table], None], Named]] = {
 
 RATIO = dict(mixups())
 COMPARED: dict[str, tuple[Callable[[Table], None], Named]] = {
-    "origin 0.3 mm too near": (lambda t: setattr(t, "rate", shifted(0.3)), ("origin-slip", r"slip of 0\.(29|30|31) mm.*too short", None)),
-    "origin 0.3 mm too far": (lambda t: setattr(t, "rate", shifted(-0.3)), ("origin-slip", r"slip of 0\.(29|30|31) mm.*too long", None)),
+    "origin 0.3 mm too near": (
+        lambda t: setattr(t, "rate", shifted(0.3)),
+        ("origin-slip", r"slip of 0\.(29|30|31) mm.*too short", None),
+    ),
+    "origin 0.3 mm too far": (
+        lambda t: setattr(t, "rate", shifted(-0.3)),
+        ("origin-slip", r"slip of 0\.(29|30|31) mm.*too long", None),
+    ),
     "all rates 6 % high": (times(1.06), ("scale-factor", r"factor of 1\.06", None)),
-    "V4.0 numbers under a TARGIT head": (lambda t: mixed(t, "v4.0 for targit"), ("calibration-scale", "looks like v4.0, the reference like targit", None)),
-    "TARGIT numbers under a V4.0 head": (lambda t: mixed(t, "targit for v4.0"), ("calibration-scale", "looks like targit, the reference like v4.0", None)),
-    "CQ numbers under a V4.0 head": (lambda t: mixed(t, "cq for v4.0"), ("calibration-scale", "looks like cq, the reference like v4.0", None)),
+    "V4.0 numbers under a TARGIT head": (
+        lambda t: mixed(t, "v4.0 for targit"),
+        ("calibration-scale", "looks like v4.0, the reference like targit", None),
+    ),
+    "TARGIT numbers under a V4.0 head": (
+        lambda t: mixed(t, "targit for v4.0"),
+        ("calibration-scale", "looks like targit, the reference like v4.0", None),
+    ),
+    "CQ numbers under a V4.0 head": (
+        lambda t: mixed(t, "cq for v4.0"),
+        ("calibration-scale", "looks like cq, the reference like v4.0", None),
+    ),
     "another scale": (head(scale="targit"), ("scale", "scale differs: measured 'targit', reference 'v4.0'", None)),
     "another tube voltage": (head(tube_voltage_kv="40"), ("tube-voltage-kv", "'40'", None)),
     "one row 3 % off the reference": (outlier(0, 3.0), ("outlier", r"at 3 mm .* above", 0)),
     "another shape": (lambda t: setattr(t, "rate", power(GRID, 3.0)), ("difference", "largest local difference", None)),
-}  # fmt: skip
+}
 
 
 def shifted(slip: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -98,8 +98,13 @@ def test_a_factor_as_large_as_a_mix_up_is_not_taken_for_one(reference: DepthDose
 # Ratios of the same source on two scales, PMID 32795615 (2020): V4.0/TARGIT and CQ/TARGIT at 7.5 and 25 mm.
 @pytest.mark.parametrize(
     ("name", "distance_mm", "ratio"),
-    [("v4.0 for targit", 7.5, 1.43), ("v4.0 for targit", 25.0, 1.16), ("cq for targit", 7.5, 1.585), ("cq for targit", 25.0, 1.26)],
-)  # fmt: skip
+    [
+        ("v4.0 for targit", 7.5, 1.43),
+        ("v4.0 for targit", 25.0, 1.16),
+        ("cq for targit", 7.5, 1.585),
+        ("cq for targit", 25.0, 1.26),
+    ],
+)
 def test_the_ratios_of_scales_are_the_published_ones(name: str, distance_mm: float, ratio: float) -> None:
     assert float(mixups()[name](np.array([distance_mm]))[0]) == pytest.approx(ratio, abs=0.001)
 
