@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from iort_planner.source.table_text import TableText, split_table
 
 SHARED_TG43 = Path(__file__).resolve().parents[1].parent / "shared" / "physics" / "tg43"
 
@@ -41,26 +42,15 @@ F,180,0.3,0.4,0.5
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Text:
-    """The least that a reader of tables hands on."""
-
-    file: str
-    head: dict[str, tuple[int, str]]
-    header: tuple[int, list[str]]
-    rows: list[tuple[int, list[str]]]
-    sha256: str = field(default="0" * 64)
+def tg43_text(body: str = BODY, **changes: str | None) -> TableText:
+    head = "".join(f"# {key}: {value}\n" for key, value in {**HEAD, **changes}.items() if value is not None)
+    lines = [line for line in body.splitlines() if not line.startswith("#")]
+    text = split_table("seed.csv", (head + "\n".join(lines) + "\n").encode())
+    assert not text.findings
+    return text
 
 
-def tg43_text(body: str = BODY, **changes: str | None) -> Text:
-    head = {key: value for key, value in {**HEAD, **changes}.items() if value is not None}
-    lines = [line for line in body.splitlines() if line.strip() and not line.startswith("#")]
-    cells = [(len(head) + n, line.split(",")) for n, line in enumerate(lines, start=1)]
-    numbered = {key: (n, value) for n, (key, value) in enumerate(head.items(), start=1)}
-    return Text(file="seed.csv", head=numbered, header=cells[0], rows=cells[1:])
-
-
-def consensus_text(file: str, **changes: str | None) -> Text:
+def consensus_text(file: str, **changes: str | None) -> TableText:
     constant, length = CONSENSUS[file]
     body = (SHARED_TG43 / file).read_text(encoding="utf-8")
     return tg43_text(body, name=file, dose_rate_constant_cgy_per_h_u=constant, active_length_mm=length, **changes)

@@ -210,7 +210,7 @@ class _Reader:
             raise DepthDoseTableError(f"table {self._text.file}: the head lacks '# {name}: ...'; {_HELP}")
         if not self._text.head[name][1]:
             self.stop_at(name, "must not be empty")
-        return self._text.head[name][1]
+        return str(self._text.head[name][1])
 
     def one_of(self, name: str, allowed: Sequence[str], default: str | None = None) -> str:
         if default is not None and name not in self._text.head:
