@@ -15,6 +15,7 @@ from iort_planner.qa.smooth import SmoothFit, smooth_fit
 from iort_planner.source.depth_dose import DepthDoseTable
 from iort_planner.source.findings import Finding
 from iort_planner.source.table_file import Examination, examine
+from iort_planner.source.tg43 import Tg43Source
 from iort_planner.units import FloatArray
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def check_table(
         else:
             fit = smooth_fit(rows.distance_mm, rows.value, shape.rounding_percent(rows.value) / np.sqrt(3.0))
             findings += _course(found, rows, fit)
+    if isinstance(found.table, Tg43Source):
+        findings += _radial(found.table)
     return TableCheck(examination=found, findings=by_weight(findings), rows=rows, fit=fit, today=today)
 
 
@@ -145,6 +148,28 @@ def _course(found: Examination, rows: shape.Rows, fit: SmoothFit | None) -> list
         *shape.rounding(rows, trusted),
         *shape.coverage(rows),
     ]
+
+
+def _radial(source: Tg43Source) -> list[Finding]:
+    """Rows of g(r) off a smooth curve; a warning only, because published sets have such rows (6711 at 4 cm: 2.7 %)."""
+    outside = source.radial_distance_mm > 0.0
+    r, g = source.radial_distance_mm[outside], source.radial_dose[outside]
+    fit = smooth_fit(r, g, shape.rounding_percent(g) / np.sqrt(3.0))
+    if fit is None:
+        return [Finding("smoothness", "pass", None, f"{r.size} rows of g(r) are too few to judge single ones")]
+    found = [
+        Finding(
+            "outlier",
+            "warn",
+            None,
+            f"g = {g[i]:g} at r = {r[i] / 10.0:g} cm lies {abs(fit.residual_percent[i]):.1f} % "
+            f"{'above' if fit.residual_percent[i] > 0 else 'below'} the curve through the other rows of g(r), which scatter "
+            f"{fit.noise_percent:.2f} %: compare it with the publication",
+        )
+        for i in sorted(fit.outliers)
+        if abs(fit.residual_percent[i]) >= shape.OUTLIER_WARN_PERCENT
+    ]
+    return [*found, Finding("smoothness", "pass", None, f"g(r) scatters {fit.noise_percent:.2f} % about a smooth curve")]
 
 
 def _order(found: Examination) -> list[Finding]:
