@@ -132,7 +132,7 @@ def _rows(found: Examination) -> shape.Rows | None:
 def _course(found: Examination, rows: shape.Rows, fit: SmoothFit | None) -> list[Finding]:
     """Findings on the rows' course."""
     table = found.table
-    findings = _order(found)
+    findings: list[Finding] = []
     stated = _stated_percent(found)
     if found.kind == "transfer-function":
         findings += _transfer_level(rows)
@@ -169,36 +169,10 @@ def _radial(source: Tg43Source) -> list[Finding]:
         for i in sorted(fit.outliers)
         if abs(fit.residual_percent[i]) >= shape.OUTLIER_WARN_PERCENT
     ]
-    return [*found, Finding("smoothness", "pass", None, f"g(r) scatters {fit.noise_percent:.2f} % about a smooth curve")]
-
-
-def _order(found: Examination) -> list[Finding]:
-    """Mistakes of form that have a name: swapped columns, a row twice, rows from far to near."""
-    columns = found.columns
-    name = "transfer_function" if found.kind == "transfer-function" else "dose_rate_gy_per_min"
-    r, value, lines = columns["distance_mm"], columns[name], columns["row_lines"]
-    good = np.isfinite(r) & np.isfinite(value)
-    r, value, lines = r[good], value[good], lines[good]
-    findings = []
-    if r.size >= 3 and found.kind == "depth-dose" and np.all(np.diff(r) < 0):
-        text = "rows run from far to near: sort them by distance"
-        if (
-            np.all(np.diff(value) > 0)
-            and value.max() > 2 * value.min()
-            and r.max() / r.min() > value.max() / value.min()
-        ):
-            text = (
-                "the columns look swapped: the first one falls steeply while the second one rises; distances come first"
-            )
-        findings.append(Finding("order", "fail", int(lines[0]), text))
-    for i in range(1, r.size):
-        same = np.flatnonzero((r[:i] == r[i]) & (value[:i] == value[i]))
-        if same.size:
-            text = (
-                f"the row at {r[i]:g} mm is a copy of line {int(lines[same[0]])}: remove it, or correct what was meant"
-            )
-            findings.append(Finding("repeated-row", "fail", int(lines[i]), text))
-    return findings
+    return [
+        *found,
+        Finding("smoothness", "pass", None, f"g(r) scatters {fit.noise_percent:.2f} % about a smooth curve"),
+    ]
 
 
 def _transfer_level(rows: shape.Rows) -> list[Finding]:

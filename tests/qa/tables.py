@@ -63,6 +63,9 @@ class Table:
     header: str = ""
     form: str = "{:.6g}"
     separator: str = ","
+    edits: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # in the finished text; each must have something to change
 
     @property
     def first_row(self) -> int:
@@ -77,7 +80,11 @@ class Table:
         for row in zip(*columns, strict=True):
             cells = [f"{row[0]:g}", self.form.format(row[1]), *(f"{each:g}" for each in row[2:])]
             lines.append(self.separator.join(cells))
-        return "\n".join(lines) + "\n"
+        text = "\n".join(lines) + "\n"
+        for old, new in self.edits:
+            assert old in text
+            text = text.replace(old, new, 1)
+        return text
 
     def write(self, path: Path) -> Path:
         path.write_text(self.text(), encoding="utf-8")

@@ -104,6 +104,13 @@ def transposed(table: Table) -> None:
     table.rate[[11, 12]] = table.rate[[12, 11]]
 
 
+def edit(old: str, new: str) -> Callable[[Table], None]:
+    def change(table: Table) -> None:
+        table.edits.append((old, new))
+
+    return change
+
+
 def uncertainty(row: int, value: float) -> Callable[[Table], None]:
     def change(table: Table) -> None:
         table.uncertainty = np.full(table.r.size, 5.0)
@@ -126,36 +133,40 @@ CHECKED: dict[str, tuple[Callable[[Table], None], Named]] = {
     "rates in mGy/min": (times(1000.0), ("units", "mGy/min", None)),
     "rates in Gy/s": (times(1.0 / 60.0), ("units", "Gy/s", None)),
     "distances in cm": (distances(lambda r: r / 10.0), ("units", "look like cm", 0)),
-    "a negative rate": (cell(7, -5.0), ("positive", "-5", 7)),
-    "a negative distance": (distances(lambda r: np.where(r == 3.0, -3.0, r)), ("positive", "-3", 0)),
-    "a zero rate": (cell(27, 0.0), ("positive", "0", 27)),
-    "rows from far to near": (reverse, ("order", "far to near", 0)),
+    "a negative rate": (cell(7, -5.0), ("not-positive", "-5", 7)),
+    "a negative distance": (distances(lambda r: np.where(r == 3.0, -3.0, r)), ("not-positive", "-3", 0)),
+    "a zero rate": (cell(27, 0.0), ("not-positive", "0", 27)),
+    "rows from far to near": (reverse, ("unsorted", "far to near", 1)),
     "two rates exchanged": (transposed, ("outlier", "lies .* % (above|below)", 11)),
-    "columns swapped": (swap, ("order", "swapped", 0)),
+    "columns swapped": (swap, ("swapped", "look swapped", 1)),
     "an outlier of +3 %": (outlier(12, 3.0), ("outlier", r"at 15 mm .* above", 12)),
     "an outlier of -3 %": (outlier(20, -3.0), ("outlier", r"at 23 mm .* below", 20)),
     "an outlier of 3 % near the source": (outlier(2, 3.0), ("outlier", r"at 5 mm .* above", 2)),
     "an outlier of 3 % far out": (outlier(25, -3.0), ("outlier", r"at 28 mm .* below", 25)),
     "a lost decimal point": (outlier(6, 900.0), ("outlier", r"at 9 mm .* above", 6)),
-    "a repeated row": (repeat(9), ("repeated-row", "copy of line", 10)),
+    "a repeated row": (repeat(9), ("repeated", "12 mm does not increase", 10)),
     "a column rounded to two digits": (form("{:.2g}"), ("rounding", "rounded", None)),
     "a column rounded to one decimal": (form("{:.1f}"), ("rounding", "rounded", None)),
-    "not a number in a row": (cell(4, np.nan), ("number", "nan", 4)),
-    "infinity in a row": (cell(4, np.inf), ("number", "inf", 4)),
+    "not a number in a row": (cell(4, np.nan), ("not-finite", "nan", 4)),
+    "infinity in a row": (cell(4, np.inf), ("not-finite", "inf", 4)),
     "an old date": (head(measured="2023-05-02"), ("age", "measured 2023-05-02", None)),
     "a date 18 months old": (head(measured="2025-05-02"), ("age", "measured 2025-05-02", None)),
-    "a date in the future": (head(measured="2031-01-01"), ("measured", "future", "measured")),
-    "no scale": (without("scale"), ("scale", "scale", None)),
-    "an unknown scale": (head(scale="v4"), ("scale", "v4", "scale")),
-    "another medium": (head(medium="air"), ("medium", "air", "medium")),
-    "an unknown key": (head(tube_voltage_kv="fifty"), ("tube_voltage_kv", "fifty", "tube_voltage_kv")),
-    "another column": (header("distance_cm,dose_rate_gy_per_min"), ("header", "distance_cm", None)),
-    "no uncertainty": (without("uncertainty"), ("uncertainty", "uncertainty", None)),
+    "a date in the future": (head(measured="2031-01-01"), ("date", "future", "measured")),
+    "no scale": (without("scale"), ("missing-key", "scale", None)),
+    "an unknown scale": (head(scale="v4"), ("wrong-word", "v4", "scale")),
+    "another medium": (head(medium="air"), ("wrong-word", "air", "medium")),
+    "a voltage in words": (head(tube_voltage_kv="fifty"), ("number", "fifty", "tube_voltage_kv")),
+    "another column": (header("distance_cm,dose_rate_gy_per_min"), ("column-unit", "distance_cm", -1)),
+    "no uncertainty": (without("uncertainty"), ("missing-key", "uncertainty", None)),
     "a fraction as uncertainty": (uncertainty(5, 0.05), ("uncertainty", "fraction", 5)),
-    "a row without its uncertainty": (uncertainty(5, np.nan), ("number", "nan", 5)),
+    "a row without its uncertainty": (uncertainty(5, np.nan), ("not-finite", "nan", 5)),
     "distances from the tip": (distances(lambda r: r - 3.0 + 1e-3), ("slope", "surface or tip", None)),
     "distances from behind the source": (distances(lambda r: r + 3.5), ("slope", "too long", None)),
     "rows only near the source": (truncated, ("range", "from 3 to 12 mm", None)),
+    "decimal commas between commas": (edit(",92.86", ",92,86"), ("cells", "decimal commas", 0)),
+    "a misspelt key": (edit("# clinical:", "# clincal:"), ("unknown-key", "is 'clinical' meant", "clinical")),
+    "a date in another order": (head(measured="01.10.2026"), ("date", "must be a date like", "measured")),
+    "an uncertainty without its k": (head(uncertainty="5 %"), ("uncertainty", "must be like", "uncertainty")),
     "a gap in the rows": (gap, ("range", "no row between 8 and 18 mm", 6)),
 }
 
