@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iort_planner.qa.mixups import CONVERSION_PERCENT
 from iort_planner.units import FloatArray
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 USUAL_NOISE_PERCENT, USUAL_NOISE_ROWS = 0.3, 10
 FEWEST_ROWS = 4  # two numbers are fitted; fewer rows tell no slip from a factor
 LARGEST_SLIP_MM = 6.0  # from the tip or the surface instead of the source centre are 2 to 4 mm
-CONVERSION_PERCENT = 5.1  # k=1 given to a published ratio of two scales: the tolerance of TARGIT's f'(r), AAPM TG-292
 STRONG_EVIDENCE = (
     6.0  # of 2 ln B, beyond Schwarz's ln(rows), for each number (Kass and Raftery 1995, J Am Stat Assoc 90:773)
 )

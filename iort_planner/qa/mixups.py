@@ -9,29 +9,34 @@ from types import MappingProxyType
 
 import numpy as np
 
+from iort_planner.source.depth_dose import Scale
+from iort_planner.source.scale import published_conversion
 from iort_planner.units import FloatArray
 
-# Ratios to TARGIT at 7.5 and 25 mm: PMID 32795615 (2020). Between, ratio - 1 is a power of r through both pairs; from 3 to
-# 30 mm that also gives the 14 %, 80 % (Watson et al. 2018) and factor 2 (AAPM TG-292) in print.
-_AT_MM = (7.5, 25.0)
-_TO_TARGIT = {"targit": (1.0, 1.0), "v4.0": (1.43, 1.16), "cq": (1.585, 1.26)}
+_SCALES = (Scale.TARGIT, Scale.V4, Scale.CQ)
+_PUBLISHED = {scale: published_conversion(Scale.TARGIT, scale) for scale in (Scale.V4, Scale.CQ)}
+CONVERSION_PERCENT = max(each.uncertainty_percent for each in _PUBLISHED.values())  # k=1
 
 
 @functools.cache
 def mixups() -> Mapping[str, Callable[[FloatArray], FloatArray]]:
     """Ratio by distance (mm) of each pair, named ``A for B``: the measured table is on A, the reference on B."""
-    return MappingProxyType({f"{a} for {b}": functools.partial(_ratio, a, b) for a, b in permutations(_TO_TARGIT, 2)})
+    return MappingProxyType({f"{a.value} for {b.value}": functools.partial(_ratio, a, b) for a, b in permutations(_SCALES, 2)})
 
 
-def _ratio(a: str, b: str, distance_mm: FloatArray) -> FloatArray:
+def _ratio(a: Scale, b: Scale, distance_mm: FloatArray) -> FloatArray:
     ratio: FloatArray = _to_targit(a, distance_mm) / _to_targit(b, distance_mm)
     return ratio
 
 
-def _to_targit(scale: str, distance_mm: FloatArray) -> FloatArray:
-    near, far = (ratio - 1.0 for ratio in _TO_TARGIT[scale])
-    if near == 0.0:
+def _to_targit(scale: Scale, distance_mm: FloatArray) -> FloatArray:
+    """1 + a r^-b through the published pairs, beyond them too: to recognise a mix-up by its course, never for a dose.
+
+    From 3 to 30 mm that also gives the 14 %, 80 % (Watson et al. 2018) and factor 2 (AAPM TG-292) in print.
+    """
+    if scale is Scale.TARGIT:
         return np.ones(np.shape(distance_mm))
-    power = np.log(near / far) / np.log(_AT_MM[1] / _AT_MM[0])
-    result: FloatArray = 1.0 + near * (np.asarray(distance_mm) / _AT_MM[0]) ** -power
+    (r_near, r_far), (near, far) = _PUBLISHED[scale].distance_mm, _PUBLISHED[scale].factor - 1.0
+    power = np.log(near / far) / np.log(r_far / r_near)
+    result: FloatArray = 1.0 + near * (np.asarray(distance_mm) / r_near) ** -power
     return result

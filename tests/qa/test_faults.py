@@ -163,7 +163,7 @@ CHECKED: dict[str, tuple[Callable[[Table], None], Named]] = {
     "distances from the tip": (distances(lambda r: r - 3.0 + 1e-3), ("slope", "surface or tip", None)),
     "distances from behind the source": (distances(lambda r: r + 3.5), ("slope", "too long", None)),
     "rows only near the source": (truncated, ("range", "from 3 to 12 mm", None)),
-    "decimal commas between commas": (edit(",92.86", ",92,86"), ("cells", "decimal commas", 0)),
+    "decimal commas between commas": (edit("\n4,", "\n4,0,"), ("cells", "decimal commas", 1)),
     "a misspelt key": (edit("# clinical:", "# clincal:"), ("unknown-key", "is 'clinical' meant", "clinical")),
     "a date in another order": (head(measured="01.10.2026"), ("date", "must be a date like", "measured")),
     "an uncertainty without its k": (head(uncertainty="5 %"), ("uncertainty", "must be like", "uncertainty")),
