@@ -69,6 +69,11 @@ class ImageGrid:
         return (k, j, i)
 
     @property
+    def affine_lps_mm(self) -> FloatArray:
+        """Shape (3, 4): times (i, j, k, 1) gives patient coordinates, for compiled loops over voxels."""
+        return np.column_stack([self.direction * self.spacing_mm, self.origin_lps_mm])
+
+    @property
     def axis_letters(self) -> tuple[str, str, str]:
         """The patient direction (L, R, P, A, S, I) that each index axis runs nearest to."""
         nearest = np.argmax(np.abs(self.direction), axis=0)

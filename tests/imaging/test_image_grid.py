@@ -116,3 +116,14 @@ def test_voxel_extent_along_each_index_axis_is_the_spacing() -> None:
     grid = turned_grid()
     for n in range(3):
         assert grid.voxel_extent_mm(grid.direction[:, n]) == pytest.approx(grid.spacing_mm[n])
+
+
+def test_the_affine_is_index_to_lps() -> None:
+    grid = ImageGrid(
+        size_voxels=(4, 5, 6),
+        spacing_mm=np.array([0.5, 0.7, 2.0]),
+        origin_lps_mm=np.array([-10.0, 20.0, 30.0]),
+        direction=np.array([[0.0, -1.0, 0.0], [0.6, 0.0, 0.8], [-0.8, 0.0, 0.6]]),
+    )
+    index = np.array([3.0, -1.0, 4.5])
+    np.testing.assert_allclose(grid.affine_lps_mm @ np.append(index, 1.0), grid.index_to_lps(index), rtol=1e-14)
