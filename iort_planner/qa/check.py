@@ -12,6 +12,7 @@ import numpy as np
 from iort_planner.qa import shape
 from iort_planner.qa.results import Status, by_weight, document, worst
 from iort_planner.qa.smooth import SmoothFit, smooth_fit
+from iort_planner.source import acceptance
 from iort_planner.source.depth_dose import DepthDoseTable
 from iort_planner.source.findings import Finding
 from iort_planner.source.table_file import Examination, examine
@@ -212,7 +213,26 @@ def _head(found: Examination, today: dt.date) -> list[Finding]:
     findings += _age(head, today)
     if isinstance(found.table, DepthDoseTable):
         findings += _uncertainty(found.table.uncertainty_percent, found.columns["row_lines"])
+        findings += _acceptance(found.table, today)
     return findings
+
+
+def _acceptance(table: DepthDoseTable, today: dt.date) -> list[Finding]:
+    """Whether a clinical table's bytes are accepted; a warning, because accepting comes after checking."""
+    if not table.clinical:
+        return []
+    stand = acceptance.status(table, today)
+    by = f" (accepted {stand.acceptance.text})" if stand.acceptance is not None else ""
+    if stand.state == "accepted":
+        return [Finding("acceptance", "pass", None, f"these bytes are accepted{by}")]
+    why = {
+        "expired": "its acceptance is over",
+        "changed": "other bytes of this name were accepted, these were not",
+        "never": "it is not accepted",
+        "unreadable": f"nothing counts as accepted: {'; '.join(stand.notes)}",
+    }[stand.state]
+    text = f"{why}{by}; a plan with it fails: when this check is good, 'iort-planner qa accept TABLE --by NAME'"
+    return [Finding("acceptance", "warn", None, text)]
 
 
 def _age(head: dict[str, str], today: dt.date) -> list[Finding]:

@@ -21,7 +21,9 @@ CONVERSION_PERCENT = max(each.uncertainty_percent for each in _PUBLISHED.values(
 @functools.cache
 def mixups() -> Mapping[str, Callable[[FloatArray], FloatArray]]:
     """Ratio by distance (mm) of each pair, named ``A for B``: the measured table is on A, the reference on B."""
-    return MappingProxyType({f"{a.value} for {b.value}": functools.partial(_ratio, a, b) for a, b in permutations(_SCALES, 2)})
+    return MappingProxyType(
+        {f"{a.value} for {b.value}": functools.partial(_ratio, a, b) for a, b in permutations(_SCALES, 2)}
+    )
 
 
 def _ratio(a: Scale, b: Scale, distance_mm: FloatArray) -> FloatArray:
