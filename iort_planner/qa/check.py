@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from iort_planner.qa import shape
 from iort_planner.qa.results import Status, by_weight, document, worst
@@ -106,8 +107,11 @@ def check_table(
     findings = [*found.findings, *_head(found, today)]
     rows, fit = None, None
     if found.kind in ("depth-dose", "transfer-function"):
-        rows = _rows(found)
-        if rows is None:
+        lines, distance, value = _columns(found)
+        findings += shape.impossible(lines, distance, value)
+        rows = shape.usable_rows(lines, distance, value)
+        if rows.line.size < 2:
+            rows = None
             text = "too few rows are numbers above 0: nothing can be said of their course"
             findings.append(Finding("smoothness", "fail", None, text))
         else:
@@ -118,16 +122,16 @@ def check_table(
     return TableCheck(examination=found, findings=by_weight(findings), rows=rows, fit=fit, today=today)
 
 
-def _rows(found: Examination) -> shape.Rows | None:
+def _columns(found: Examination) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
+    """Lines, distances and values as far as they can be read; empty without such columns."""
     name = "transfer_function" if found.kind == "transfer-function" else "dose_rate_gy_per_min"
     columns = found.columns
     if "distance_mm" not in columns or name not in columns:
-        return None
-    distance, value = columns["distance_mm"], columns[name]
+        return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0)
+    distance = columns["distance_mm"]
     if isinstance(found.table, DepthDoseTable):  # from the source centre, whatever the file counts from
         distance = found.table.distance_mm
-    rows = shape.usable_rows(columns["row_lines"].astype(np.int64), distance, value)
-    return rows if rows.line.size >= 2 else None
+    return columns["row_lines"].astype(np.int64), distance, columns[name]
 
 
 def _course(found: Examination, rows: shape.Rows, fit: SmoothFit | None) -> list[Finding]:

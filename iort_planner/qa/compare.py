@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from iort_planner.qa import causes
+from iort_planner.qa import causes, shape
 from iort_planner.qa.agreement import distance_to_agreement_mm, gamma, local_difference_percent
 from iort_planner.qa.criteria import CompareCriteria
 from iort_planner.qa.fit import FEWEST_ROWS, Explanation, explain
@@ -148,15 +148,9 @@ def compare_tables(
     line = np.zeros(0, dtype=np.int64)
     r = rate = difference = index = agreement = np.zeros(0)
     explanations: tuple[Explanation, ...] = ()
-    if not (isinstance(ours.table, DepthDoseTable) and isinstance(theirs.table, DepthDoseTable)):
-        for role, found in (("measured", ours), ("reference", theirs)):
-            if not isinstance(found.table, DepthDoseTable):
-                why = "has failing findings" if found.kind == "depth-dose" else f"is of kind {found.kind!r}"
-                text = (
-                    f"nothing was compared: the {role} file {found.file} {why}; two sound depth-dose tables are needed"
-                )
-                findings.append(Finding("comparable", "fail", None, text))
-    else:
+    problems = [*_unfit("measured", ours), *_unfit("reference", theirs)]
+    findings += problems
+    if not problems and isinstance(ours.table, DepthDoseTable) and isinstance(theirs.table, DepthDoseTable):
         findings += causes.heads(ours, theirs)
         inside = theirs.table.covers(ours.table.distance_mm)
         findings += causes.overlap(ours, theirs.table, inside)
@@ -184,3 +178,16 @@ def compare_tables(
         explanations=explanations,
         criteria=criteria,
     )
+
+
+def _unfit(role: str, found: Examination) -> list[Finding]:
+    """Why a file cannot be compared at all."""
+    table = found.table
+    if not isinstance(table, DepthDoseTable):
+        why = "has failing findings" if found.kind == "depth-dose" else f"is of kind {found.kind!r}"
+    elif shape.impossible(found.columns["row_lines"].astype(np.int64), table.distance_mm, table.dose_rate_gy_per_min):
+        why = "holds rows that cannot be measured in any unit (see qa check)"
+    else:
+        return []
+    text = f"nothing was compared: the {role} file {found.file} {why}; two sound depth-dose tables are needed"
+    return [Finding("comparable", "fail", None, text)]

@@ -33,6 +33,7 @@ _UNITS = {
 }
 _UNIT_WITHIN = 4.0  # the same corridor, about the level that the mixed-up unit would have
 _CM = 10.0**-LEVEL_EXPONENT  # level of a table whose distances are centimetres
+POSSIBLE = (1e-6, 1e7)  # our own: from metres to micrometres, from Gy/s to mGy/h
 PROBE_RADIUS_MM, FARTHEST_MM = 1.6, 200.0  # probe of 3.2 mm; water phantoms end, and 1/r**2 alone is 1/625 of 8 mm
 
 # Local n in D ~ r^-n. Published: 2.66 over 8 to 13 mm (Sethi 2018), 3 within 0.4 (Armoogum et al. 2007); models give
@@ -66,10 +67,29 @@ class Rows:
 
 def usable_rows(line: npt.NDArray[np.int64], distance_mm: FloatArray, value: FloatArray) -> Rows:
     """Rows that can be judged, by distance; of those at one distance the first."""
-    good = np.isfinite(distance_mm) & np.isfinite(value) & (distance_mm > 0) & (value > 0)
+    good = _possible(distance_mm) & _possible(value)
     line, distance_mm, value = line[good], distance_mm[good], value[good]
     _, first = np.unique(distance_mm, return_index=True)
     return Rows(line=line[first], distance_mm=distance_mm[first], value=value[first])
+
+
+def _possible(values: FloatArray) -> npt.NDArray[np.bool_]:
+    low, high = POSSIBLE
+    return (values >= low) & (values <= high)  # False for NaN
+
+
+def impossible(line: npt.NDArray[np.int64], distance_mm: FloatArray, value: FloatArray) -> list[Finding]:
+    """Rows whose numbers are above 0 and finite, and still no distance or dose rate in any unit; they are not judged."""
+    positive = (distance_mm > 0) & (value > 0) & np.isfinite(distance_mm) & np.isfinite(value)
+    at = np.flatnonzero(positive & ~(_possible(distance_mm) & _possible(value)))
+    if at.size == 0:
+        return []
+    i = int(at[0])
+    text = (
+        f"{distance_mm[i]:g} with {value[i]:g} cannot be measured in any unit ({POSSIBLE[0]:g} to {POSSIBLE[1]:g} can); "
+        f"{at.size} such row{'s' * (at.size > 1)} left out here: correct it"
+    )
+    return [Finding("units", "fail", int(line[i]), text)]
 
 
 def units(rows: Rows, tube_current_ua: float) -> list[Finding]:

@@ -109,15 +109,14 @@ def smooth_fit(distance_mm: FloatArray, value: FloatArray, rounding_percent: Flo
     )  # fmt: skip
     coefficients = np.linalg.lstsq(weighted, y[kept] / expected[kept], rcond=None)[0]
     inverse = np.linalg.pinv(weighted)
-    usual = (squares + USUAL_NOISE_ROWS) / (freedom + USUAL_NOISE_ROWS)
-    covariance = usual * inverse @ inverse.T
+    spread = np.sqrt((squares + USUAL_NOISE_ROWS) / (freedom + USUAL_NOISE_ROWS))
     return SmoothFit(
         distance_mm=distance_mm,
         residual_percent=100.0 * np.expm1(residual),
         noise_percent=float(100.0 * np.sqrt(squares / freedom) * np.median(expected)),
         outliers=tuple(outliers),
         exponent=-slope_design @ coefficients,
-        exponent_uncertainty=np.sqrt(np.einsum("ij,jk,ik->i", slope_design, covariance, slope_design)),
+        exponent_uncertainty=spread * np.linalg.norm(slope_design @ inverse, axis=1),
     )
 
 
