@@ -42,7 +42,7 @@ _OPTIONAL = (
     "radial_interpolation",
 )
 _NOTE = re.compile(r"note ([0-9]+)")
-_UNCERTAINTY = re.compile(r"([0-9.]+)\s*%\s*\(\s*k\s*=\s*([0-9.]+)\s*\)")
+_UNCERTAINTY = re.compile(r"([0-9.]+(?:e-?[0-9]+)?)\s*%\s*\(\s*k\s*=\s*([0-9.]+)\s*\)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
