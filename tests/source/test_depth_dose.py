@@ -115,7 +115,7 @@ def test_radius_dose_and_time_agree_to_1e_9(r: float, dose_gy: float) -> None:
 def test_the_shipped_tables_interpolation_error_is_small_beside_its_uncertainty() -> None:
     stated = [SHIPPED.interpolation_error_percent_at(Quantity(r, "mm")) for r in np.linspace(3.0, 50.0, 471)]
 
-    assert max(stated) < 0.1 * float(np.min(SHIPPED.uncertainty_percent))
+    assert max(stated) < 0.05  # percent; the rows are known to 19 %
     assert SHIPPED.interpolation_error_percent_at(Quantity(8.0, "mm")) == 0.0
     with pytest.raises(DepthDoseRangeError, match="two rows"):
         make([5.0, 6.0], [2.0, 1.0]).interpolation_error_percent_at(Quantity(5.5, "mm"))
