@@ -43,21 +43,21 @@ def test_a_clean_table_has_no_failure_and_a_value() -> None:
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        (HEADER + "3,90\n8,7\n5,24\n10,3\n", [("unsorted", 16)]),
+        (HEADER + "3,90\n8,7\n5,24\n10,3\n", [("order", 16)]),
         (HEADER + "3,90\n5,24\n5,24\n8,7\n", [("repeated", 16)]),
-        (HEADER + "3,90\n5,95\n8,7\n", [("not-falling", 15)]),
-        (HEADER + "3,90\n5,-24\n8,7\n", [("not-positive", 15)]),
-        (HEADER + "-3,90\n5,24\n8,7\n", [("not-positive", 14)]),
-        (HEADER + "3,inf\n5,24\n8,7\n", [("not-finite", 14)]),
+        (HEADER + "3,90\n5,95\n8,7\n", [("falling", 15)]),
+        (HEADER + "3,90\n5,-24\n8,7\n", [("positive", 15)]),
+        (HEADER + "-3,90\n5,24\n8,7\n", [("positive", 14)]),
+        (HEADER + "3,inf\n5,24\n8,7\n", [("number", 14)]),
         (HEADER + "3,90\n5,\n8,7\n", [("number", 15)]),
         (HEADER + "3,90\n5\n8,7\n", [("cells", 15)]),
         (HEADER + "3,90\n", [("rows", None)]),
-        (HEADER + "8,7\n5,24\n3,90\n", [("unsorted", 15)]),
-        (HEADER + "90,3\n24,5\n7,8\n", [("swapped", 15)]),
-        ("dose_rate_gy_per_min,distance_mm\n90,3\n24,5\n7,8\n", [("columns", 13)]),
-        ("distance_cm,dose_rate_gy_per_min\n0.3,90\n0.5,24\n", [("column-unit", 13)]),
-        ("distance_mm,dose_rate_cgy_per_min\n3,90\n5,24\n", [("column-unit", 13)]),
-        ("depth_mm,dose_rate_gy_per_min\n3,90\n5,24\n", [("columns", 13)]),
+        (HEADER + "8,7\n5,24\n3,90\n", [("order", 15)]),
+        (HEADER + "90,3\n24,5\n7,8\n", [("order", 15)]),
+        ("dose_rate_gy_per_min,distance_mm\n90,3\n24,5\n7,8\n", [("header", 13)]),
+        ("distance_cm,dose_rate_gy_per_min\n0.3,90\n0.5,24\n", [("header", 13)]),
+        ("distance_mm,dose_rate_cgy_per_min\n3,90\n5,24\n", [("header", 13)]),
+        ("depth_mm,dose_rate_gy_per_min\n3,90\n5,24\n", [("header", 13)]),
         (
             "distance_mm,dose_rate_gy_per_min,uncertainty_percent\n3,90,0\n5,24,101\n",
             [("uncertainty", 14), ("uncertainty", 15)],
@@ -80,14 +80,14 @@ def test_all_faults_are_found_in_one_reading_and_the_first_one_stops(tmp_path: P
     found = examine(path)
 
     assert failed(found) == [
-        ("missing-key", None),
-        ("wrong-word", 5),
-        ("date", 9),
-        ("trusted-range", 12),
+        ("origin", None),
+        ("scale", 5),
+        ("measured", 9),
+        ("trusted_range_mm", 12),
         ("number", 15),
-        ("not-positive", 16),
+        ("positive", 16),
         ("repeated", 18),
-        ("not-falling", 19),
+        ("falling", 19),
     ]
     with pytest.raises(DepthDoseTableError, match=r"the head lacks '# origin"):
         read_table(path)
@@ -140,7 +140,7 @@ def test_a_transfer_function_need_not_fall(tmp_path: Path) -> None:
     with pytest.raises(DepthDoseTableError, match="must be transfer-function here"):
         read_transfer_function(write(tmp_path))
     unsorted = examined("distance_mm,transfer_function\n3,0.85\n2,0.9\n5,0.9\n", kind="transfer-function")
-    assert failed(unsorted) == [("unsorted", 15)]
+    assert failed(unsorted) == [("order", 15)]
 
 
 def test_a_tg43_file_is_examined_by_its_own_parser() -> None:
@@ -153,7 +153,7 @@ def test_a_tg43_file_is_examined_by_its_own_parser() -> None:
     assert failed(good) == []
     assert [identifier for identifier, _ in failed(bad)] == ["tg43"]
     assert failed(bad)[0][1] == len(TG43_HEAD) + 4
-    assert failed(lacking) == [("missing-key", None)]
+    assert failed(lacking) == [("origin", None)]
 
 
 @pytest.mark.parametrize(("point", "added_mm"), [("tip", 3.0), ("applicator-surface", 2.2)])
@@ -186,4 +186,4 @@ def test_an_anisotropy_from_the_tip_is_refused() -> None:
     rows = ROWS + "theta_deg,r5mm\n0,0.5\n90,1\n180,0.2\n"
     found = examine_bytes("t.csv", text(rows, reference_point="tip").encode("utf-8"), APPLICATOR)
 
-    assert failed(found) == [("reference-point", 4)]
+    assert failed(found) == [("reference_point", 4)]
