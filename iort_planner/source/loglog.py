@@ -31,7 +31,8 @@ class LogLogCubic:
     outermost rows), then limited to three times the smaller of the two neighbouring secants, and to 0 where those
     differ in sign. So the curve runs monotonically between two rows (no overshoot): Fritsch and Carlson 1980, SIAM J
     Numer Anal 17:238, doi:10.1137/0717021; the filter on high-order slopes: Hyman 1983, SIAM J Sci Stat Comput 4:645,
-    doi:10.1137/0904045. A row reaches no farther than three intervals, so a wrong row leaves no ripples.
+    doi:10.1137/0904045. A row reaches three intervals far (four at the ends), so a wrong
+    row leaves no ripples.
     """
 
     __slots__ = ("_coefficients", "_error", "_r", "_value", "_x")

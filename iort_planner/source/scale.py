@@ -190,7 +190,7 @@ def read_conversion(path: Path) -> ScaleConversion:
     findings = [*reader.findings, *rows.findings]
     if text.header[1] != [DISTANCE, FACTOR] or rows.anisotropy is not None:
         problem = f"a conversion has the columns '{DISTANCE},{FACTOR}' alone; its uncertainty stands in the head"
-        findings.append(Finding("columns", "fail", text.header[0], problem))
+        findings.append(Finding("header", "fail", text.header[0], problem))
     for finding in sorted(findings, key=lambda finding: finding.line or 0):
         line = f", line {finding.line}" if finding.line is not None else ""
         raise DepthDoseTableError(f"conversion {path.name}{line}: {finding.message}; {HELP}")

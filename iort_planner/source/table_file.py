@@ -203,7 +203,7 @@ def _tg43(text: TableText, findings: list[Finding]) -> Tg43Source | None:
         line = int(match[1]) if match else None
         message = str(error)[match.end() if match else 0 :].split("; see docs/")[0]
         lines = {finding.line for finding in findings if finding.status == "fail"}
-        missing = any(finding.id == "missing-key" and finding.message in message for finding in findings)
+        missing = any(finding.line is None and finding.message in message for finding in findings)
         if not missing and (line is None or line not in lines):
             findings.append(Finding("tg43", "fail", line, message))
         return None
@@ -222,10 +222,10 @@ def _applicator_findings(
             f"distances start at the {head.reference_point}: they are taken to the source centre only with the "
             f"applicator's geometry; give the applicator file, or distances from the source-centre"
         )
-        findings.append(Finding("reference-point", "fail", line, problem))
+        findings.append(Finding("reference_point", "fail", line, problem))
     if elsewhere and rows.anisotropy is not None:
         problem = f"a polar anisotropy needs distances from the source-centre, not from the {head.reference_point}"
-        findings.append(Finding("reference-point", "fail", line, problem))
+        findings.append(Finding("reference_point", "fail", line, problem))
     if applicator is not None and not is_for(head.applicator, applicator):
         problem = f"the table is for {head.applicator!r}, the applicator given is {applicator.name!r}"
         findings.append(Finding("table-applicator", "warn", text.head.get("applicator", (None, ""))[0], problem))
@@ -250,7 +250,7 @@ def _trusted(text: TableText, rows: TableRows, findings: list[Finding]) -> tuple
     if len(parts) == 2 and parts[0] is not None and parts[1] is not None and ends[0] <= parts[0] < parts[1] <= ends[1]:
         return parts[0], parts[1]
     problem = f"trusted_range_mm is {words!r}, must be two distances inside the rows, like 5 30"
-    findings.append(Finding("trusted-range", "fail", line, problem))
+    findings.append(Finding("trusted_range_mm", "fail", line, problem))
     return None
 
 

@@ -1,4 +1,4 @@
-"""The head of a table file: which keys there are and what each may say. Every fault is a finding with its line."""
+"""The head of a table file: which keys there are and what each may say. A fault is a finding of the key's name."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _OPTIONAL = (
     "radial_interpolation",
 )
 _NOTE = re.compile(r"note ([0-9]+)")
-_UNCERTAINTY = re.compile(r"([0-9.]+)\s*%\s*\(\s*k\s*=\s*([0-9.]+)\s*\)")
+_UNCERTAINTY = re.compile(r"([0-9.]+(?:e-?[0-9]+)?)\s*%\s*\(\s*k\s*=\s*([0-9.]+)\s*\)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,24 +73,24 @@ class HeadReader:
     text: TableText
     findings: list[Finding] = field(default_factory=list)
 
-    def fail(self, identifier: str, key: str, message: str) -> None:
-        """A finding at a key's line."""
-        self.findings.append(Finding(identifier, "fail", self.text.head[key][0], message))
+    def fail(self, key: str, message: str) -> None:
+        """A finding of the key's name at its line."""
+        self.findings.append(Finding(key, "fail", self.text.head[key][0], message))
 
     def words(self, key: str) -> str:
         """The key's text; missing or empty is a finding."""
         if key not in self.text.head:
-            self.findings.append(Finding("missing-key", "fail", None, f"the head lacks '# {key}: ...'"))
+            self.findings.append(Finding(key, "fail", None, f"the head lacks '# {key}: ...'"))
             return ""
         if not self.text.head[key][1]:
-            self.fail("empty-key", key, f"{key} is empty")
+            self.fail(key, f"{key} is empty")
         return self.text.head[key][1]
 
     def one_of(self, key: str, allowed: Sequence[str]) -> str:
         """One of a few words; the first one stands in for a wrong one."""
         value = self.words(key)
         if value and value not in allowed:
-            self.fail("wrong-word", key, f"{key} is {value!r}, must be one of {', '.join(allowed)}")
+            self.fail(key, f"{key} is {value!r}, must be one of {', '.join(allowed)}")
         return value if value in allowed else allowed[0]
 
     def positive(self, key: str) -> float:
@@ -98,9 +98,9 @@ class HeadReader:
         text = self.words(key)
         value = number(text)
         if text and value is None:
-            self.fail("number", key, f"{key} is {text!r}, must be a number with a decimal point")
+            self.fail(key, f"{key} is {text!r}, must be a number with a decimal point")
         elif value is not None and not 0.0 < value < float("inf"):
-            self.fail("number", key, f"{key} is {text}, must be finite and above 0")
+            self.fail(key, f"{key} is {text}, must be finite and above 0")
         return value if value is not None and value > 0.0 else 1.0
 
     def uncertainty(self, key: str) -> tuple[float, float]:
@@ -112,7 +112,7 @@ class HeadReader:
             return percent, coverage
         if text:
             limits = "above 0 and up to 100 %, its coverage factor k from 0.5 to 4"  # our own; usual are 1, 2 and 3
-            self.fail("uncertainty", key, f"{key} is {text!r}, must be like '20 % (k=1)', {limits}")
+            self.fail(key, f"{key} is {text!r}, must be like '20 % (k=1)', {limits}")
         return 1.0, 1.0
 
     def date(self, key: str) -> str:
@@ -124,10 +124,10 @@ class HeadReader:
         except ValueError:
             iso = False
         if text and not iso:
-            self.fail("date", key, f"{key} is {text!r}, must be a date like 2026-10-01")
+            self.fail(key, f"{key} is {text!r}, must be a date like 2026-10-01")
         # a day of grace for time zones
         elif text and date > dt.datetime.now(tz=dt.UTC).date() + dt.timedelta(days=1):
-            self.fail("date", key, f"{key} is {text}, a date in the future")
+            self.fail(key, f"{key} is {text}, a date in the future")
         return text
 
 
@@ -165,4 +165,6 @@ def _unknown_keys(reader: HeadReader) -> None:
     for key in reader.text.head:
         near = difflib.get_close_matches(key.casefold().replace(" ", "_"), known, n=1, cutoff=0.85)
         if key not in known and near:
-            reader.fail("unknown-key", key, f"unknown key {key!r}, is {near[0]!r} meant?")
+            line = reader.text.head[key][0]
+            problem = f"unknown key {key!r}, is {near[0]!r} meant?"
+            reader.findings.append(Finding("unknown-key", "fail", line, problem))

@@ -70,11 +70,11 @@ def _header_findings(line: int, header: list[str], value: str) -> list[Finding]:
         return []
     problem = f"columns are {','.join(header)!r}, must be '{DISTANCE},{value}[,{UNCERTAINTY}]'"
     if set(header) in ({DISTANCE, value}, {DISTANCE, value, UNCERTAINTY}):
-        return [Finding("columns", "fail", line, f"{problem} in this order: they look swapped")]
+        return [Finding("header", "fail", line, f"{problem} in this order: they look swapped")]
     near = {name: _stem(name) for name in (DISTANCE, value, UNCERTAINTY)}
     other_unit = [name for name in header if name not in near and _stem(name) in near.values()]
-    identifier = "column-unit" if other_unit else "columns"
-    return [Finding(identifier, "fail", line, f"{problem} (the unit is part of the name)")]
+    hint = f": {other_unit[0]} names another unit" if other_unit else ""
+    return [Finding("header", "fail", line, f"{problem} (the unit is part of the name){hint}")]
 
 
 def _stem(name: str) -> str:
@@ -99,7 +99,7 @@ def _numbers(row: _Row, header: Sequence[str], text: TableText, findings: list[F
             problem = f"{name} is {cell!r}, must be a number with a decimal point"
             findings.append(Finding("number", "fail", line, problem))
         elif parsed is not None and not math.isfinite(parsed):
-            findings.append(Finding("not-finite", "fail", line, f"{name} is {cell!r}, must be finite"))
+            findings.append(Finding("number", "fail", line, f"{name} is {cell!r}, must be finite"))
         numbers.append(parsed if parsed is not None and math.isfinite(parsed) else math.nan)
     return numbers
 
@@ -111,7 +111,7 @@ def _course(rows: list[_Row], distance: FloatArray, value: FloatArray, name: str
     for (line, cells), r, v in zip(rows, distance.tolist(), value.tolist(), strict=True):
         if r <= 0 or v <= 0:
             findings.append(
-                Finding("not-positive", "fail", line, f"{','.join(cells)!r}: distance and {what} must be above 0")
+                Finding("positive", "fail", line, f"{','.join(cells)!r}: distance and {what} must be above 0")
             )
         elif math.isfinite(r) and math.isfinite(v):
             good.append((line, r, v))
@@ -119,12 +119,12 @@ def _course(rows: list[_Row], distance: FloatArray, value: FloatArray, name: str
         return [*findings, _backwards(good, what)]
     for (_, r_before, v_before), (line, r, v) in pairwise(good):
         if r <= r_before:
-            identifier = "repeated" if r == r_before else "unsorted"
+            identifier = "repeated" if r == r_before else "order"
             problem = f"distance {r:g} mm does not increase (the row before has {r_before:g} mm)"
             findings.append(Finding(identifier, "fail", line, problem))
         elif name == RATE and v >= v_before:
             problem = f"{what} {v:g}{unit} does not fall (the row before has {v_before:g}{unit})"
-            findings.append(Finding("not-falling", "fail", line, problem))
+            findings.append(Finding("falling", "fail", line, problem))
     return findings
 
 
@@ -138,9 +138,8 @@ def _backwards(good: list[tuple[int, float, float]], what: str) -> Finding:
         if spans and what == _WORDS[RATE][0] and all(b > a for a, b in pairwise(values))
         else "the rows run from far to near: sort them"
     )
-    identifier = "swapped" if "swapped" in likely else "unsorted"
     problem = f"distance {r:g} mm does not increase (the row before has {r_first:g} mm), nor does any other: {likely}"
-    return Finding(identifier, "fail", line, problem)
+    return Finding("order", "fail", line, problem)
 
 
 def _anisotropy(text: TableText, section: int, findings: list[Finding]) -> PolarAnisotropy | None:
