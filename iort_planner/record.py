@@ -99,7 +99,9 @@ def append(path: Path, entry: dict[str, Any]) -> Record:
             _sync_folder(path.parent)
             _write_head(path, len(record.entries) + 1, digest)
     except OSError as error:
-        raise RecordError(f"record {path} cannot be written ({error.strerror}); nothing is certain to be kept") from error
+        raise RecordError(
+            f"record {path} cannot be written ({error.strerror}); nothing is certain to be kept"
+        ) from error
     return Record(entries=(*record.entries, entry), warnings=record.warnings, last_hash=digest, ends_whole=True)
 
 

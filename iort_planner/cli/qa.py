@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 from iort_planner import INTENDED_USE
-from iort_planner.cli import options
+from iort_planner.cli import options, qa_accept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,7 +79,7 @@ def add_subparser(subparsers: options.Subparsers) -> None:
     check = _command(commands, "check", "judge one table", _CHECK, _CHECK_EXAMPLES, run_check)
     check.add_argument("table", metavar="TABLE", help="CSV file, or the name of a shipped table")
     check.add_argument(
-        "--on", type=_date, metavar="DATE", help="judge the age on this day, like 2026-11-30 (default today)"
+        "--on", type=options.date, metavar="DATE", help="judge the age on this day, like 2026-11-30 (default today)"
     )
     compare = _command(
         commands, "compare", "compare two tables and name the cause", _COMPARE, _COMPARE_EXAMPLES, run_compare
@@ -97,6 +96,7 @@ def add_subparser(subparsers: options.Subparsers) -> None:
     for each in (check, compare):
         each.add_argument("--applicator", metavar="NAME|FILE", help="for distances that start at its tip or surface")
     trend = _command(commands, "trend", "judge a history", _TREND, _TREND_EXAMPLES, run_trend)
+    qa_accept.add_subparser(commands)
     trend.add_argument("folder", type=options.path, metavar="FOLDER", help="outputs.csv and tables of one source")
 
 
@@ -122,13 +122,6 @@ def _command(
     options.add_output_options(parser)
     parser.set_defaults(func=run)
     return parser
-
-
-def _date(text: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text.strip())
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text.strip()!r} is no date; write it like 2026-11-30") from None
 
 
 def run_check(args: argparse.Namespace) -> int:

@@ -34,7 +34,7 @@ def air_density_correction(temperature: AnyQuantity, pressure: AnyQuantity) -> f
 
     Notes
     -----
-    The textbook form (IAEA TRS-398, 2000, section 4.4.3.1), without humidity, for a calibration at 20 °C and 1013.25 hPa.
+    The textbook form, without humidity, for a chamber calibrated at 20 °C and 1013.25 hPa.
     """
     celsius = float(magnitude_in(temperature, "degC", "temperature"))
     hpa = float(magnitude_in(pressure, "hPa", "pressure"))
@@ -81,10 +81,10 @@ class OutputOfDay:
                 "--output-temperature and --output-pressure belong together; give both, or neither for a corrected reading"
             )
         low, high = RATIO_RANGE
-        for what, value in (("", self.ratio), (", corrected for air density,", self.corrected_ratio)):
+        for what, value in (("", self.ratio), (" after its correction for air density", self.corrected_ratio)):
             if not low <= value <= high:  # written so that NaN is refused too
                 raise InputError(
-                    f"--output-measured {self.ratio:g}{what} is outside {low:g} to {high:g}: it is a ratio to reference, "
+                    f"--output-measured {value:g}{what} is outside {low:g} to {high:g}: give the ratio to reference, "
                     "1.00 = as in the table"
                 )
 
@@ -106,7 +106,9 @@ class OutputOfDay:
             If it is dated after ``today``.
         """
         if self.date > today:
-            raise InputError(f"--output-date {self.date} lies in the future (today is {today}); give the day of the reading")
+            raise InputError(
+                f"--output-date {self.date} lies in the future (today is {today}); give the day of the reading"
+            )
 
 
 def table_of_the_day(table: DepthDoseTable, output: OutputOfDay | None) -> DepthDoseTable:

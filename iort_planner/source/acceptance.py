@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from iort_planner import __version__, record
-from iort_planner.errors import InputError, RecordError
+from iort_planner.errors import DepthDoseTableError, InputError, RecordError
 from iort_planner.home import home
-from iort_planner.source.table_file import read_table
+from iort_planner.source.table_file import Examination, examine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from iort_planner.applicator import Applicator
     from iort_planner.source.depth_dose import DepthDoseTable
 
 RECORD_NAME = "acceptances.jsonl"
@@ -55,6 +56,19 @@ class Acceptance:
         """Who, when and until when, for people."""
         return f"by {self.by} on {self.accepted_on.date()}, {f'until {self.until}' if self.until else 'without an end'}"
 
+    def as_json(self) -> dict[str, Any]:
+        """The entry as the record holds it."""
+        return {
+            "schema": _SCHEMA,
+            "name": self.name,
+            "sha256": self.sha256,
+            "scale": self.scale,
+            "by": self.by,
+            "accepted_on": self.accepted_on.isoformat(),
+            "until": None if self.until is None else self.until.isoformat(),
+            "version": self.version,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptanceStatus:
@@ -84,15 +98,38 @@ def record_path() -> Path:
     return home() / RECORD_NAME
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What `accept` did: the table as examined, the entry in the record, and what was remarked on the record."""
+
+    examination: Examination
+    acceptance: Acceptance
+    notes: tuple[str, ...]
+
+
 def accept(
-    name_or_path: str | Path, *, by: str, until: dt.date | None = None, now: dt.datetime | None = None
-) -> tuple[DepthDoseTable, Acceptance, tuple[str, ...]]:
-    """Record that ``by`` accepts the table as it is now; the table, the entry, and warnings of the record.
+    name_or_path: str | Path,
+    by: str,
+    until: dt.date | None = None,
+    *,
+    applicator: Applicator | None = None,
+    now: dt.datetime | None = None,
+) -> Accepted:
+    """Record that ``by`` accepts the table's bytes as they are now, up to and with the day ``until``.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        Library name or file of a table of any kind.
+    applicator : Applicator, optional
+        For a table whose distances start at its surface or tip; the acceptance is of the bytes alone.
+    now : datetime with offset, optional
+        Default: the present.
 
     Raises
     ------
     DepthDoseTableError
-        If the table's form is not right.
+        If the table cannot be read or anything in its form fails.
     InputError
         If a name is empty or holds what cannot be printed, or ``until`` lies in the past.
     RecordError
@@ -102,18 +139,25 @@ def accept(
     if until is not None and until < now.date():
         raise InputError(f"--until {until} lies in the past (today is {now.date()}); give a day to come, or none")
     by = _printable("--by", by)
-    table = read_table(name_or_path)
+    found = examine(name_or_path, applicator)
+    failing = [finding for finding in found.findings if finding.status == "fail"]
+    if failing or found.table is None:
+        where = f" (line {failing[0].line})" if failing and failing[0].line is not None else ""
+        what = failing[0].message if failing else f"its kind is {found.kind!r}"
+        raise DepthDoseTableError(
+            f"table {found.file} cannot be accepted, its form fails{where}: {what}; see 'iort-planner qa check'"
+        )
     entry = Acceptance(
-        sha256=table.sha256,
-        name=_printable(f"the name of table {table.file}", table.name),
-        scale=table.scale.value,
+        sha256=found.sha256,
+        name=_printable(f"the name of table {found.file}", found.head["name"]),
+        scale=found.head.get("scale", ""),
         by=by,
         accepted_on=now.replace(microsecond=0),
         until=until,
         version=__version__,
     )
-    written = record.append(record_path(), _to_json(entry))
-    return table, entry, written.warnings
+    written = record.append(record_path(), entry.as_json())
+    return Accepted(examination=found, acceptance=entry, notes=written.warnings)
 
 
 def acceptance_of(sha256: str) -> Acceptance | None:
@@ -129,12 +173,17 @@ def acceptance_of(sha256: str) -> Acceptance | None:
 
 def status(table: DepthDoseTable, today: dt.date) -> AcceptanceStatus:
     """Whether the bytes that ``table`` was read from are accepted on a day; never raises for a bad record."""
+    return status_of(table.sha256, table.name, today)
+
+
+def status_of(sha256: str, name: str, today: dt.date) -> AcceptanceStatus:
+    """`status` for a file of any kind, by the hash of its bytes and the name in its head."""
     try:
         entries, notes = _entries()
     except (RecordError, InputError) as error:
         return AcceptanceStatus(state="unreadable", notes=(str(error),))
-    same = [n for n, entry in enumerate(entries) if entry.sha256 == table.sha256]
-    named = [n for n, entry in enumerate(entries) if entry.name == table.name and entry.sha256 != table.sha256]
+    same = [n for n, entry in enumerate(entries) if entry.sha256 == sha256]
+    named = [n for n, entry in enumerate(entries) if entry.name == name and entry.sha256 != sha256]
     if not same:
         changed = entries[named[-1]] if named else None
         return AcceptanceStatus(state="changed" if changed else "never", acceptance=changed, notes=notes)
@@ -158,19 +207,6 @@ def _entries() -> tuple[tuple[Acceptance, ...], tuple[str, ...]]:
         raise RecordError(
             f"record {path} holds an entry that this version does not know ({error}); use the version that wrote it"
         ) from error
-
-
-def _to_json(entry: Acceptance) -> dict[str, Any]:
-    return {
-        "schema": _SCHEMA,
-        "name": entry.name,
-        "sha256": entry.sha256,
-        "scale": entry.scale,
-        "by": entry.by,
-        "accepted_on": entry.accepted_on.isoformat(),
-        "until": None if entry.until is None else entry.until.isoformat(),
-        "version": entry.version,
-    }
 
 
 def _from_json(content: dict[str, Any]) -> Acceptance:
