@@ -44,7 +44,7 @@ def heads(ours: Examination, theirs: Examination) -> list[Finding]:
         a, b = ours.head.get(key, ""), theirs.head.get(key, "")
         if _differ(a, b):
             text = f"{key} differs: measured {a!r}, reference {b!r}; {why}"
-            findings.append(Finding(key.replace("_", "-"), "fail" if status == "fail" else "warn", None, text))
+            findings.append(Finding(key, "fail" if status == "fail" else "warn", None, text))
     return findings
 
 
