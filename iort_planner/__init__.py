@@ -32,13 +32,19 @@ _PUBLIC = {
     "Quantity": "iort_planner.units",
     "SpinalCanal": "iort_planner.geometry.canal",
     "Volume": "iort_planner.imaging.volume",
+    "apply_transfer": "iort_planner.source.transfer",
+    "convert_scale": "iort_planner.source.scale",
+    "examine": "iort_planner.source.table_file",
     "load_series": "iort_planner.imaging.series",
     "locate_needle": "iort_planner.geometry.needle",
     "make_plan": "iort_planner.planning.make",
     "plan_scan": "iort_planner.workflow",
     "read_applicator": "iort_planner.applicator",
+    "read_conversion": "iort_planner.source.scale",
     "read_table": "iort_planner.source.table_file",
+    "read_transfer_function": "iort_planner.source.table_file",
     "segment_canal": "iort_planner.geometry.canal",
+    "write_table": "iort_planner.source.table_write",
 }
 
 __all__ = ["INTENDED_USE", "__version__", *sorted(_PUBLIC)]

@@ -59,5 +59,9 @@ class OutputError(IortError, OSError):
     """An output folder or file cannot be written, or holds something this tool did not make."""
 
 
+class RecordError(IortError, ValueError):
+    """A record that this tool keeps cannot be read or written, or was changed after it was written."""
+
+
 class RendererError(IortError, RuntimeError):
     """No renderer can start on this machine."""

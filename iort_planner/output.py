@@ -54,6 +54,7 @@ PLAN_FOLDER = OutputKind(
     ("plan.json", "report.pdf", "scene.png", "slices.png", "dose.nii.gz", "dose_*.nii.gz", "canal.nii.gz"),
 )
 PHANTOM_FOLDER = OutputKind("truth.json", "iort-planner/truth/", ("scan", "truth.json"))
+QA_FOLDER = OutputKind("qa.json", "iort-planner/qa-", ("qa.json", "qa.png", "qa.pdf"))
 DEMO_FOLDER = OutputKind("truth.json", "iort-planner/truth/", ("scan", "truth.json", "plan"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,12 +24,14 @@ from iort_planner.output import PLAN_FOLDER, whole_folder
 from iort_planner.planning.given import Automatic, CanalFile, Cord, Correction
 from iort_planner.planning.level import describe_level
 from iort_planner.planning.make import make_plan
+from iort_planner.planning.output_of_day import OutputOfDay, table_of_the_day
 from iort_planner.planning.prescription import Prescription
+from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits
 from iort_planner.report.folder import write_plan_folder
+from iort_planner.source.acceptance import status
 from iort_planner.source.table_file import read_table
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
@@ -67,6 +70,10 @@ class PlanRequest:
         Cord or thecal sac, files as for the canal; reported beside it, no limit refers to it.
     source, applicator : str
         Library name or file.
+    output : OutputOfDay or None
+        Output of the day, which every dose rate is multiplied by.
+    second_check : SecondCheckLimits
+        When the second check warns and fails; stricter than the defaults, never looser.
     """
 
     path: Path
@@ -84,6 +91,8 @@ class PlanRequest:
     cord_roi: str | None = None
     source: str = library.DEFAULT_TABLE
     applicator: str = library.DEFAULT_APPLICATOR
+    output: OutputOfDay | None = None
+    second_check: SecondCheckLimits = DEFAULT_LIMITS
     prescription: Prescription = field(default_factory=Prescription)
     pictures: bool = True
 
@@ -140,8 +149,12 @@ def plan_into(
     IortError
         For anything that cannot be used or found; the message says what to do.
     """
+    created = created or dt.datetime.now().astimezone()
+    if request.output is not None:
+        request.output.require_past(created.date())  # before the scan is read
     step("tables")
-    table, applicator = read_table(request.source), read_applicator(request.applicator)
+    applicator = read_applicator(request.applicator)
+    table = read_table(request.source, applicator)
     step("scan")
     image = load_series(
         request.path,
@@ -169,6 +182,9 @@ def plan_into(
         table=table,
         applicator=applicator,
         prescription=request.prescription,
+        output=request.output,
+        acceptance=status(table, created.date()) if table.clinical else None,
+        second_check_limits=request.second_check,
         canal_file=wall.file,
         automatic=wall.automatic,
         correction=wall.correction,
@@ -179,7 +195,13 @@ def plan_into(
         created=created,
     )
     grid = dose_grid([needle.source_lps_mm], image.volume.grid)
-    dose = dose_on_grid(table, [needle.source_lps_mm], [plan.result.dwell_time_s], grid, axes_lps=[needle.axis_lps])
+    dose = dose_on_grid(
+        table_of_the_day(table, request.output),
+        [needle.source_lps_mm],
+        [plan.result.dwell_time_s],
+        grid,
+        axes_lps=[needle.axis_lps],
+    )
     return write_plan_folder(
         folder,
         plan=plan,

@@ -227,6 +227,8 @@ def make_example_plan(volume: Volume | None = None, **changes: Any) -> plans.Pla
             reference_point="source-centre",
             range_mm=(3.0, 45.0),
             trusted_range_mm=(5.0, 30.0),
+            acceptance=None,
+            output=None,
         ),
         prescription=plans.PlanPrescription(
             dose_gy=8.0,
@@ -271,6 +273,11 @@ def make_example_plan(volume: Volume | None = None, **changes: Any) -> plans.Pla
                 dwell_time_band_k2_s=(75.0, 241.0),
                 isotropic_assumed=True,
             ),
+        ),
+        second_check=plans.PlanSecondCheck(
+            warn_percent=3.0,
+            fail_percent=5.0,
+            differences_percent={"dwell time": 0.02, "canal dose": 0.11},
         ),
         checks=checks,
         approval=None,

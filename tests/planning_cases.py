@@ -15,8 +15,11 @@ from iort_planner.imaging.series import Patient, ScanImage
 from iort_planner.imaging.volume import ImageGrid, Volume
 from iort_planner.planning.given import Automatic, CanalFile, Cord, Correction
 from iort_planner.planning.make import make_plan
+from iort_planner.planning.output_of_day import OutputOfDay
 from iort_planner.planning.plan import Plan
 from iort_planner.planning.prescription import Prescription
+from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits
+from iort_planner.source.acceptance import Acceptance, AcceptanceStatus
 from iort_planner.source.depth_dose import DepthDoseTable
 from iort_planner.source.table_file import read_table
 
@@ -25,6 +28,26 @@ TABLE = read_table()
 APPLICATOR = read_applicator()
 SOURCE_LPS_MM = np.array([1.0, 2.0, 3.0])
 AXIS_LPS = np.array([0.0, 1.0, 0.0])
+
+
+def output(ratio: float = 1.0, days_ago: int = 0) -> OutputOfDay:
+    """An output of the day of the plan, or of a day before."""
+    return OutputOfDay(ratio=ratio, date=NOW.date() - dt.timedelta(days=days_ago))
+
+
+def accepted(table: DepthDoseTable, **changes: Any) -> AcceptanceStatus:
+    """The bytes of ``table`` as accepted a month ago; ``changes`` override fields of the entry."""
+    fields: dict[str, Any] = {
+        "sha256": table.sha256,
+        "name": table.name,
+        "scale": table.scale.value,
+        "by": "A. Physicist",
+        "accepted_on": NOW - dt.timedelta(days=30),
+        "until": None,
+        "version": "0.1.0",
+        **changes,
+    }
+    return AcceptanceStatus(state="accepted", acceptance=Acceptance(**fields))
 
 
 def image(**changes: Any) -> ScanImage:
@@ -108,6 +131,9 @@ def plan(
     wall: SpinalCanal | None = None,
     table: DepthDoseTable = TABLE,
     applicator: Applicator = APPLICATOR,
+    output: OutputOfDay | None = None,
+    acceptance: AcceptanceStatus | None = None,
+    second_check_limits: SecondCheckLimits = DEFAULT_LIMITS,
     canal_file: CanalFile | None = None,
     automatic: Automatic | None = None,
     correction: Correction | None = None,
@@ -122,6 +148,9 @@ def plan(
         table=table,
         applicator=applicator,
         prescription=Prescription(**prescription),
+        output=output,
+        acceptance=acceptance,
+        second_check_limits=second_check_limits,
         canal_file=canal_file,
         automatic=automatic,
         correction=correction,

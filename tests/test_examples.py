@@ -43,3 +43,24 @@ def test_what_a_tip_error_does_shows_the_steepness() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     row = next(line for line in done.stdout.splitlines() if line.strip().startswith("8.0"))
     assert float(row.split()[3]) == pytest.approx(11.4, abs=0.1)  # 8 Gy times (8/7)^2.65
+
+
+def test_monthly_table_qa_names_an_origin_slip_and_stops_on_nothing(tmp_path: Path) -> None:
+    from tests.qa.tables import GRID, Table, noise, power
+
+    (tmp_path / "history").mkdir()
+    accepted = Table().write(tmp_path / "history" / "accepted.csv")
+    slipped = Table(rate=power(GRID + 0.3) * noise(1, 0.2, GRID.size)).write(tmp_path / "measured.csv")
+    outputs = "".join(
+        f"2026-{month:02d}-01,{ratio:.4f}\n" for month, ratio in zip(range(1, 11), noise(2, 0.3, 10), strict=True)
+    )
+    (tmp_path / "history" / "outputs.csv").write_text("date,output_ratio\n" + outputs, encoding="utf-8")
+
+    done = run("monthly_table_qa.py", slipped, accepted, tmp_path / "history", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "the tables differ by: origin (slip +0.30 mm" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["check.json", "compare.json", "trend.json"]
+
+    done = run("monthly_table_qa.py", tmp_path / "none.csv", accepted, tmp_path / "history", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "cannot be judged:" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime as dt
 import os
 import sys
 from pathlib import Path
@@ -36,6 +37,14 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a number; write it like 12.5") from None
+
+
+def date(text: str) -> dt.date:
+    """A day, as ISO 8601 writes it."""
+    try:
+        return dt.date.fromisoformat(text.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text.strip()!r} is no date; write it like 2026-11-30") from None
 
 
 def path(text: str) -> Path:

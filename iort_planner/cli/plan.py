@@ -11,6 +11,7 @@ from iort_planner.cli import options
 from iort_planner.errors import InputError
 
 if TYPE_CHECKING:
+    from iort_planner.planning.output_of_day import OutputOfDay
     from iort_planner.workflow import PlanRequest
 
 PLAN_STEPS = 10  # steps that workflow.plan_into announces with pictures; only the bar's length
@@ -33,6 +34,7 @@ examples:
   iort-planner plan SCAN --out PLAN --tip -3.9 213.6 -670.7 --axis 0.46 0.88 0.14 --canal canal.nii.gz
   iort-planner plan SCAN.zip --out PLAN --canal rtstruct.dcm --canal-roi SpinalCanal
   iort-planner plan SCAN --out PLAN --canal auto --canal-point 3.1 224.0 -671.5    the automatic canal, corrected there
+  iort-planner plan SCAN --out PLAN --source XRS-1234.csv --output-measured 0.98 --output-date 2026-11-30
   iort-planner plan SCAN --out PLAN --cord rtstruct.dcm --cord-roi SpinalCord      its dose beside the canal's
 
 """
@@ -122,6 +124,32 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         help="where that depth starts (default source); with --depth; see below",
     )
     dose.add_argument("--engine", choices=["water"], default="water", help="dose engine (default water)")
+    output = parser.add_argument_group("output of the day (the dwell time follows it)")
+    output.add_argument(
+        "--output-measured",
+        type=options.number,
+        metavar="R",
+        help="the source's output as a ratio to reference, 0.5-2; 1.00 = as in the table",
+    )
+    output.add_argument(
+        "--output-date", type=options.date, metavar="DATE", help="its day, like 2026-11-30; both or none"
+    )
+    output.add_argument(
+        "--output-temperature",
+        type=options.number,
+        metavar="C",
+        help="of the air in the chamber, °C: R is then corrected for air density (20 °C, 1013.25 hPa); with the pressure. "
+        "Leave both out where R is corrected already",
+    )
+    output.add_argument("--output-pressure", type=options.number, metavar="HPA", help="of that air, hPa")
+    check = parser.add_argument_group("second check (can only be made stricter)")
+    for name, percent in (("warn", 3), ("fail", 5)):
+        check.add_argument(
+            f"--second-check-{name}",
+            type=options.number,
+            metavar="PERCENT",
+            help=f"difference from which on it {name}s (default and most {percent})",
+        )
     parser.add_argument("--no-pictures", action="store_true", help="write no png and no pdf")
 
 
@@ -141,6 +169,7 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
     """The parsed options as a request; only what was given overrides the library's defaults."""
     from iort_planner.applicator import DepthReference
     from iort_planner.planning.prescription import Prescription
+    from iort_planner.planning.second_check import SecondCheckLimits
     from iort_planner.workflow import PlanRequest
 
     if args.depth is None and args.depth_from is not None:
@@ -148,6 +177,11 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
     doses = {
         name: value
         for name, value in (("dose_gy", args.dose), ("limit_gy", args.limit), ("rbe", args.rbe))
+        if value is not None
+    }
+    limits = {
+        name: value
+        for name, value in (("warn_percent", args.second_check_warn), ("fail_percent", args.second_check_fail))
         if value is not None
     }
     points = tuple(tuple(point) for point in args.canal_point)
@@ -167,8 +201,30 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
         cord_file=args.cord,
         cord_roi=args.cord_roi,
         prescription=Prescription(depth_mm=args.depth, depth_from=DepthReference(args.depth_from or "source"), **doses),
+        output=_output(args),
+        second_check=SecondCheckLimits(**limits),
         pictures=not args.no_pictures,
         **files,
+    )
+
+
+def _output(args: argparse.Namespace) -> OutputOfDay | None:
+    """The output of the day, where it was given whole."""
+    from iort_planner.planning.output_of_day import OutputOfDay
+
+    air = (args.output_temperature, args.output_pressure)
+    if args.output_measured is None and args.output_date is None and air == (None, None):
+        return None
+    if args.output_measured is None or args.output_date is None:
+        raise InputError(
+            "--output-measured and --output-date belong together (temperature and pressure correct that reading); give "
+            "both, or none of them"
+        )
+    return OutputOfDay(
+        ratio=args.output_measured,
+        date=args.output_date,
+        temperature_c=args.output_temperature,
+        pressure_hpa=args.output_pressure,
     )
 
 

@@ -91,6 +91,9 @@ def summary(plan: Plan) -> str:
             "table",
             f"{plan.source.name}, scale {plan.source.scale}, clinical: {'yes' if plan.source.clinical else 'no'}",
         ),
+        ("its acceptance", plan.source.acceptance_text),
+        ("output of the day", plan.source.output_text),
+        ("second check", plan.second_check.text),
     ]
     lines = [f"{label:<20} {text}".rstrip() for label, text in rows]
     lines.append("checks")

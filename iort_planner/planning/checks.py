@@ -13,6 +13,7 @@ from iort_planner.imaging.geometry_checks import (
     patient_position_known,
 )
 from iort_planner.planning.checks_geometry import geometry_checks
+from iort_planner.planning.checks_source import source_checks
 from iort_planner.planning.plan import Check
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run_checks(evidence: Evidence) -> tuple[Check, ...]:
     """All checks that exist, in the order a physicist reads them; each appears once, passed ones too."""
     checks = (
         *_dose_checks(evidence),
-        *_source_checks(evidence),
+        *source_checks(evidence),
         *geometry_checks(evidence),
         *_image_checks(evidence),
     )
@@ -87,41 +88,6 @@ def _dose_checks(e: Evidence) -> Iterator[Check]:
         f"{result.nearest_table_radius_mm:g} mm from the source centre, the surface lies nearer"
         if result.applicator_surface_gy is None
         else f"applicator surface {result.applicator_surface_gy:.0f} Gy",
-    )
-
-
-def _source_checks(e: Evidence) -> Iterator[Check]:
-    table = e.table
-    clinical = e.plan.source.clinical
-    yield Check(
-        id="table-not-clinical",
-        status="pass" if clinical else "warn",
-        message=f"table {table.name!r} and applicator are marked clinical"
-        if clinical
-        else f"table {table.name!r} or its applicator is not marked clinical: not for treating patients",
-    )
-    named, used = table.applicator.casefold(), e.plan.source.applicator.casefold()
-    fits = named in used or used in named
-    yield Check(
-        id="table-applicator",
-        status="pass" if fits else "warn",
-        message=f"the table is for {table.applicator!r}, the plan uses {e.plan.source.applicator!r}",
-    )
-    low, high = table.trusted_range_mm
-    depth, canal = e.plan.prescription.depth_from_source_mm, e.plan.canal.distance_from_source_mm
-    outside = [
-        f"{name}: no such dose inside the table" if r is None else f"{name} at {r:.1f} mm"
-        for name, r in (("prescription", depth), ("canal", canal))
-        if r is None or not low <= r <= high
-    ]
-    yield Check(
-        id="table-range",
-        status="warn" if outside else "pass",
-        message=(
-            f"{' and '.join(outside)}: outside the table's trusted range {low:g} to {high:g} mm"
-            if outside
-            else f"prescription and canal lie inside the table's trusted range {low:g} to {high:g} mm"
-        ),
     )
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from iort_planner.geometry.needle import Needle
     from iort_planner.imaging.series import ScanImage
     from iort_planner.planning.given import CanalFile, Correction
+    from iort_planner.planning.output_of_day import OutputOfDay
+    from iort_planner.source.acceptance import AcceptanceStatus
     from iort_planner.source.depth_dose import DepthDoseTable
     from iort_planner.units import FloatArray
 
@@ -108,8 +110,13 @@ def _wall_at(canal: SpinalCanal, nearest_lps_mm: FloatArray) -> tuple[str, float
     return ("bone" if canal.nearest_on_bone else "interpolated"), float(canal.nearest_gap_mm)
 
 
-def plan_source(table: DepthDoseTable, applicator: Applicator) -> p.PlanSource:
-    """Table and applicator with their hashes and origins."""
+def plan_source(
+    table: DepthDoseTable,
+    applicator: Applicator,
+    acceptance: AcceptanceStatus | None,
+    output: OutputOfDay | None,
+) -> p.PlanSource:
+    """Table and applicator with their hashes and origins, and what vouches for the dose rates."""
     return p.PlanSource(
         name=table.name,
         table=table.file,
@@ -130,6 +137,39 @@ def plan_source(table: DepthDoseTable, applicator: Applicator) -> p.PlanSource:
         reference_point="source-centre",
         range_mm=table.range_mm,
         trusted_range_mm=table.trusted_range_mm,
+        acceptance=plan_acceptance(acceptance) if table.clinical else None,
+        output=None if output is None else plan_output(output),
+    )
+
+
+def plan_acceptance(status: AcceptanceStatus | None) -> p.PlanAcceptance:
+    """Where a clinical table stands; a record that nobody looked into vouches for nothing."""
+    if status is None:
+        return p.PlanAcceptance(
+            state="never", sha256=None, by=None, accepted_on=None, until=None, notes=("the record was not looked into",)
+        )
+    entry, later = status.acceptance, status.later
+    notes = status.notes
+    if later is not None:
+        notes = (*notes, f"other bytes of the same name were accepted after these, {later.text}")
+    return p.PlanAcceptance(
+        state=status.state,
+        sha256=None if entry is None else entry.sha256,
+        by=None if entry is None else entry.by,
+        accepted_on=None if entry is None else entry.accepted_on.isoformat(),
+        until=None if entry is None or entry.until is None else entry.until.isoformat(),
+        notes=notes,
+    )
+
+
+def plan_output(output: OutputOfDay) -> p.PlanOutput:
+    """The output of the day, with the ratio that was used."""
+    return p.PlanOutput(
+        ratio=float(output.ratio),
+        date=output.date.isoformat(),
+        temperature_c=output.temperature_c,
+        pressure_hpa=output.pressure_hpa,
+        corrected_ratio=float(output.corrected_ratio),
     )
 
 

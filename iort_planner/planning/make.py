@@ -15,8 +15,9 @@ from iort_planner.planning import plan as p
 from iort_planner.planning.checks import Evidence, run_checks
 from iort_planner.planning.dwell import dose_at, dwell_time, isodose_radius
 from iort_planner.planning.given import Automatic, CanalFile, Cord, Correction, limit_structure
+from iort_planner.planning.output_of_day import OutputOfDay, table_of_the_day
 from iort_planner.planning.prescription import RBE_SOURCE
-from iort_planner.planning.second_check import second_check
+from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits, second_check
 from iort_planner.units import AnyQuantity, Quantity, rbe_weighted
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from iort_planner.geometry.needle import Needle
     from iort_planner.imaging.series import ScanImage
     from iort_planner.planning.prescription import Prescription
+    from iort_planner.source.acceptance import AcceptanceStatus
     from iort_planner.source.depth_dose import DepthDoseTable
 
 
@@ -42,6 +44,9 @@ def make_plan(
     table: DepthDoseTable,
     applicator: Applicator,
     prescription: Prescription,
+    output: OutputOfDay | None = None,
+    acceptance: AcceptanceStatus | None = None,
+    second_check_limits: SecondCheckLimits = DEFAULT_LIMITS,
     canal_file: CanalFile | None = None,
     automatic: Automatic | None = None,
     correction: Correction | None = None,
@@ -55,6 +60,14 @@ def make_plan(
 
     Parameters
     ----------
+    table : DepthDoseTable
+        As read; the output of the day is applied here.
+    output : OutputOfDay, optional
+        Output of the day, which every dose rate is multiplied by.
+    acceptance : AcceptanceStatus, optional
+        Where a clinical table stands in the record of acceptances; none given counts as never accepted.
+    second_check_limits : SecondCheckLimits
+        When the second check warns and fails.
     canal_file : CanalFile, optional
         What a canal of method ``file`` was read from.
     automatic : Automatic, optional
@@ -78,8 +91,13 @@ def make_plan(
         If source centre or tip lie inside the canal or the cord.
     DepthDoseRangeError
         If the canal's or the prescription's distance lies outside the table.
+    InputError
+        If the output of the day is dated after ``created``.
     """
     created = created or dt.datetime.now().astimezone()
+    if output is not None:
+        output.require_past(created.date())
+    as_read, table = table, table_of_the_day(table, output)
     distances = canal_distances(needle, applicator, canal)
     limit_of = limit_structure(canal.method, canal_file, correction)
     asked, dwells, result = _doses(prescription, limit_of, table, applicator, needle, canal, distances)
@@ -95,14 +113,19 @@ def make_plan(
         canal=describe.plan_canal(canal, distances, canal_file, correction, canal_mask),
         cord=None if cord is None else _cord(cord, needle, table, result),
         level=level,
-        source=describe.plan_source(table, applicator),
+        source=describe.plan_source(as_read, applicator, acceptance, output),
         prescription=asked,
         dwells=dwells,
         result=result,
+        second_check=p.PlanSecondCheck(
+            warn_percent=second_check_limits.warn_percent,
+            fail_percent=second_check_limits.fail_percent,
+            differences_percent={},
+        ),
         checks=(),
         approval=None,
     )
-    rows = list(zip(table.distance_mm.tolist(), table.dose_rate_gy_per_min.tolist(), strict=True))
+    rows = list(zip(as_read.distance_mm.tolist(), as_read.dose_rate_gy_per_min.tolist(), strict=True))
     checks = run_checks(
         Evidence(
             plan=plan,
@@ -115,7 +138,8 @@ def make_plan(
             cord=cord,
         )
     )
-    return replace(plan, verdict="pass").with_checks(*checks, second_check(plan, rows))
+    differences, second = second_check(plan, rows, second_check_limits)
+    return replace(plan, verdict="pass", second_check=differences).with_checks(*checks, second)
 
 
 def _doses(

@@ -15,6 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+# by their own names too: a plan's parts are found in one module
+from iort_planner.planning.plan_source import PlanAcceptance as PlanAcceptance
+from iort_planner.planning.plan_source import PlanOutput as PlanOutput
+from iort_planner.planning.plan_source import PlanSecondCheck as PlanSecondCheck
+from iort_planner.planning.plan_source import PlanSource as PlanSource
 from iort_planner.units import format_time
 
 if TYPE_CHECKING:
@@ -207,31 +212,6 @@ class PlanLevel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanSource:
-    """The depth-dose table and the applicator, with the hashes of their files."""
-
-    name: str
-    table: str
-    table_sha256: str
-    table_origin: str
-    table_uncertainty_percent: float
-    applicator: str
-    applicator_sha256: str
-    applicator_origin: str
-    outer_diameter_mm: float
-    radiolucent_tip_length_mm: float
-    tip_to_source_mm: float
-    applicator_length_mm: float
-    cannula_outer_diameter_mm: float | None
-    cannula_length_mm: float
-    clinical: bool
-    scale: str
-    reference_point: str
-    range_mm: tuple[float, float]
-    trusted_range_mm: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanPrescription:
     """What was asked for; depths are null when the radius lies outside the table. The limit is the canal wall's."""
 
@@ -335,6 +315,7 @@ class Plan:
     prescription: PlanPrescription
     dwells: tuple[Dwell, ...]
     result: Result
+    second_check: PlanSecondCheck
     checks: tuple[Check, ...]
     approval: None
 

@@ -153,6 +153,7 @@ _ENUMS = {
     "depth_from": ["source", "surface", "tip", "canal-limit"],
     "kind": ["ct", "ct-enhanced", "xa3d", "other"],
     "dose_to": ["water", "medium"],
+    "state": ["accepted", "expired", "never", "changed", "unreadable"],
     "wall": ["cortex", "lytic", "metal", "unknown"],
     "wall_nearest": ["bone", "interpolated", "drawn", "by hand"],
 }

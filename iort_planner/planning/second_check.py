@@ -1,75 +1,228 @@
-"""The second check: distance, dose rate, time and dose again, by code that shares nothing with the first route.
+"""The second check: every distance, time, dose and radius of a plan again, by code that shares nothing with the first route.
 
-It takes the plan's stored points, the table's rows as read and the prescription; no numpy, no scipy, no pint.
-Between rows it draws the cubic through the four nearest rows in log-log (Neville), not PCHIP.
+It takes the plan's stored points, the table's rows as read and the prescription.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iort_planner.planning.plan import Check
+from iort_planner.errors import InputError
+from iort_planner.planning import recompute
+from iort_planner.planning.plan import Check, PlanSecondCheck
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from iort_planner.planning.plan import Plan
 
-WARN_PERCENT = 3.0  # issue 4, item 5: warn at 3 %, fail at 5 %
-FAIL_PERCENT = 5.0
+WARN_PERCENT, FAIL_PERCENT = 3.0, 5.0  # issue 4, item 5; clean tables agree within 0.5 %
+_SLIP_MM = 0.01  # points are stored to the last bit; this much is no rounding
+_SAME_EDGE = 1e-6  # of a dose rate: so near to a table's end, inside or outside is a matter of rounding
 
 
-def recomputed_rate_gy_per_min(rows: Sequence[tuple[float, float]], distance_mm: float) -> float:
-    """Dose rate between rows ``(distance mm, Gy/min)`` by Neville's cubic in ln-ln."""
-    if not rows[0][0] <= distance_mm <= rows[-1][0]:
-        return math.nan
-    above = next(n for n, (r, _) in enumerate(rows) if r >= distance_mm)
-    first = max(0, min(above - 2, len(rows) - 4))
-    near = rows[first : first + 4]
-    x = math.log(distance_mm)
-    xs = [math.log(r) for r, _ in near]
-    ys = [math.log(rate) for _, rate in near]
-    for width in range(1, len(xs)):
-        for n in range(len(xs) - width):
-            ys[n] = ((x - xs[n + width]) * ys[n] + (xs[n] - x) * ys[n + 1]) / (xs[n] - xs[n + width])
-    return math.exp(ys[0])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondCheckLimits:
+    """From which difference on the second check warns and fails, percent; stricter than the defaults, never looser.
+
+    Raises
+    ------
+    InputError
+        If a limit is not above 0, looser than the default, or the check would fail before it warns.
+    """
+
+    warn_percent: float = WARN_PERCENT
+    fail_percent: float = FAIL_PERCENT
+
+    def __post_init__(self) -> None:
+        for name, value, most in (
+            ("warn", self.warn_percent, WARN_PERCENT),
+            ("fail", self.fail_percent, FAIL_PERCENT),
+        ):
+            if not 0.0 < value <= most:  # written so that NaN is refused too
+                raise InputError(
+                    f"--second-check-{name} {value:g} % must lie above 0 and up to {most:g} % (this tool's own limit, which "
+                    "can only be made stricter)"
+                )
+        if self.warn_percent > self.fail_percent:
+            raise InputError(
+                f"--second-check-warn {self.warn_percent:g} % lies above --second-check-fail {self.fail_percent:g} %: "
+                "give a smaller one"
+            )
 
 
-def second_check(plan: Plan, rows: Sequence[tuple[float, float]]) -> Check:
-    """Compare canal dose, prescription dose and largest safe time with their recomputation."""
-    source, nearest = plan.dwells[0].source_lps_mm, plan.canal.nearest_point_lps_mm
-    minutes = sum(dwell.time_s for dwell in plan.dwells) / 60.0
-    tip, needle = plan.needles[0].tip_lps_mm, plan.needles[0]
-    expected_source = [t + plan.source.tip_to_source_mm * a for t, a in zip(tip, needle.axis_lps, strict=True)]
-    slip_mm = math.dist(expected_source, source)
-    canal_rate = recomputed_rate_gy_per_min(rows, math.dist(source, nearest))
-    differences = {
-        "canal dose": _percent(plan.result.canal_max_gy, canal_rate * minutes),
-        "largest safe time": _percent(
-            plan.result.max_safe_dwell_time_s, 60.0 * plan.prescription.limit_gy / canal_rate
-        ),
-    }
-    depth = plan.prescription.depth_from_source_mm
-    if depth is not None:
-        rate = recomputed_rate_gy_per_min(rows, depth)
-        differences["prescribed dose"] = _percent(plan.prescription.dose_gy, rate * minutes)
-    name, worst = max(differences.items(), key=lambda item: math.inf if math.isnan(item[1]) else item[1])
-    if slip_mm > 0.01:
-        return Check(
-            id="second-check",
-            status="fail",
-            message=f"source centre and tip are {slip_mm:.2f} mm at odds with the applicator's tip-to-source distance",
-        )
-    # 'not <=' so that NaN fails
-    status = "fail" if not worst <= FAIL_PERCENT else "warn" if worst > WARN_PERCENT else "pass"
-    return Check(
+DEFAULT_LIMITS = SecondCheckLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """One number of the plan and its recomputation; None where one of them says that there is no value."""
+
+    kind: str
+    name: str
+    first: float | None
+    second: float | None
+
+    @property
+    def percent(self) -> float:
+        """The difference in percent of the second; infinite where either is no number above 0."""
+        if self.first is None or self.second is None:
+            return 0.0 if self.first is self.second else math.inf
+        if not all(math.isfinite(value) and value > 0.0 for value in (self.first, self.second)):
+            return math.inf
+        return 100.0 * abs(self.first / self.second - 1.0)
+
+
+def second_check(
+    plan: Plan, rows: Sequence[tuple[float, float]], limits: SecondCheckLimits = DEFAULT_LIMITS
+) -> tuple[PlanSecondCheck, Check]:
+    """Recompute a plan and compare.
+
+    Parameters
+    ----------
+    plan : Plan
+    rows : sequence of (float, float), (mm, Gy/min)
+        Of the table as read, distances from the source centre, without the output of the day.
+    limits : SecondCheckLimits
+
+    Returns
+    -------
+    PlanSecondCheck
+        Each difference in percent.
+    Check
+        ``second-check``.
+    """
+    problem = recompute.rows_problem(rows)
+    pairs: list[_Pair] = []
+    if problem is not None:
+        problem = f"the table's rows cannot be used: {problem}"
+    else:
+        try:
+            problem = _contradiction(plan)
+            pairs = list(_pairs(plan, rows))
+        except (ArithmeticError, ValueError) as error:
+            problem = f"the plan's numbers cannot be recomputed ({error})"
+    percents = {pair.name: pair.percent for pair in pairs}
+    found = PlanSecondCheck(
+        warn_percent=limits.warn_percent,
+        fail_percent=limits.fail_percent,
+        differences_percent={name: value if math.isfinite(value) else None for name, value in percents.items()},
+    )
+    worst = max(percents.values(), default=math.inf)
+    if problem is not None:
+        return found, Check(id="second-check", status="fail", message=problem)
+    status = "fail" if worst > limits.fail_percent else "warn" if worst > limits.warn_percent else "pass"
+    kinds = {pair.kind: max(other.percent for other in pairs if other.kind == pair.kind) for pair in pairs}
+    return found, Check(
         id="second-check",
         status=status,
-        message=f"recomputed from the stored points and the table's rows by other code: largest difference "
-        f"{worst:.2f} % ({name}); warns above {WARN_PERCENT:g} %, fails above {FAIL_PERCENT:g} %",
+        message=f"{found.text}, from the stored points, the table's rows and the prescription; largest by kind: "
+        + ", ".join(f"{kind} {percent:.2f} %" for kind, percent in kinds.items())
+        + f"; warns above {limits.warn_percent:g} %, fails above {limits.fail_percent:g} %",
     )
 
 
-def _percent(first: float, second: float) -> float:
-    return 100.0 * abs(first / second - 1.0)
+def _contradiction(plan: Plan) -> str | None:
+    """What cannot be put in percent: an input that is no number, or a source that does not fit the applicator."""
+    asked, source = plan.prescription, plan.source
+    inputs = {
+        "prescribed dose": asked.dose_gy,
+        "limit": asked.limit_gy,
+        "RBE": asked.rbe,
+        "applicator's diameter": source.outer_diameter_mm,
+        "tip-to-source distance": source.tip_to_source_mm,
+        "output of the day": recompute.output_factor(plan),
+        **{f"dwell {n}": dwell.time_s for n, dwell in enumerate(plan.dwells, start=1)},
+    }
+    for name, value in inputs.items():
+        if not (math.isfinite(value) and value > 0.0):
+            return f"{name} is {value:g}, must be finite and above 0"
+    slip_mm = recompute.source_slip_mm(plan)
+    if not slip_mm <= _SLIP_MM:  # NaN too
+        return f"source centre and tip are {slip_mm:.2f} mm at odds with the applicator's tip-to-source distance"
+    return None
+
+
+def _pairs(plan: Plan, rows: Sequence[tuple[float, float]]) -> Iterator[_Pair]:
+    """Every number that is looked at; what an anisotropic table does to a dose rate belongs into ``rate``."""
+    asked, result, canal = plan.prescription, plan.result, plan.canal
+    factor = recompute.output_factor(plan)
+    minutes = sum(dwell.time_s for dwell in plan.dwells) / 60.0
+
+    def rate(distance_mm: float) -> float:
+        return factor * recompute.rate_gy_per_min(rows, distance_mm)
+
+    source, tip = plan.dwells[0].source_lps_mm, plan.needles[0].tip_lps_mm
+    to_canal = recompute.canal_distance_mm(plan, source, canal.nearest_point_lps_mm)
+    to_tip = recompute.canal_distance_mm(plan, tip, canal.segments.tip.to_lps_mm)
+    yield _Pair("distances", "canal from source centre", canal.distance_from_source_mm, to_canal)
+    yield _Pair("distances", "canal from tip", canal.distance_from_tip_mm, to_tip)
+    depth = recompute.depth_from_source_mm(plan)
+    if depth is None:
+        time_s = 60.0 * asked.limit_gy / rate(to_canal)
+        radius = recompute.radius_mm(rows, asked.dose_gy / minutes / factor)
+        yield _radius(
+            "depth from source centre", asked.depth_from_source_mm, radius, rows, asked.dose_gy, minutes * factor
+        )
+        depth = radius
+    else:
+        time_s = 60.0 * asked.dose_gy / rate(depth)
+        yield _Pair("distances", "depth from source centre", asked.depth_from_source_mm, depth)
+    if plan.source.output is not None:
+        yield _Pair("output", "output of the day", plan.source.output.corrected_ratio, factor)
+
+    safe_s = 60.0 * asked.limit_gy / rate(to_canal)
+    yield _Pair("times", "dwell time", result.dwell_time_s, time_s)
+    yield _Pair("times", "dwells in all", 60.0 * minutes, time_s)
+    yield _Pair("times", "largest safe time", result.max_safe_dwell_time_s, safe_s)
+
+    canal_gy = rate(to_canal) * minutes
+    yield _Pair("doses", "canal dose", result.canal_max_gy, canal_gy)
+    if depth is not None:
+        yield _Pair("doses", "prescribed dose", asked.dose_gy, rate(depth) * minutes)
+    first_mm, surface_mm = rows[0][0], 0.5 * plan.source.outer_diameter_mm
+    surface = rate(surface_mm) * minutes if surface_mm >= first_mm else None
+    yield _Pair("doses", "surface dose", result.applicator_surface_gy, surface)
+    yield _Pair("distances", "first row", result.nearest_table_radius_mm, first_mm)
+    yield _Pair("doses", "dose at the first row", result.nearest_table_dose_gy, rate(first_mm) * minutes)
+    water = result.engines.get("water")
+    if water is not None:
+        yield _Pair("doses", "water engine, canal dose", water.canal_max_gy, canal_gy)
+        yield _Pair("times", "water engine, largest safe time", water.dwell_time_for_limit_s, safe_s)
+        if depth is not None:
+            at_depth = rate(depth) * minutes
+            yield _Pair("doses", "water engine, prescribed dose", water.dose_at_prescription_gy, at_depth)
+    for key, radius in result.isodose_radius_mm.items():
+        again = recompute.radius_mm(rows, float(key) / minutes / factor)
+        yield _radius(f"radius of {key} Gy", radius, again, rows, float(key), minutes * factor)
+
+    yield _Pair("Gy(RBE)", "canal dose, RBE-weighted", result.canal_max_gy_rbe, canal_gy * asked.rbe)
+    yield _Pair("Gy(RBE)", "prescribed dose, RBE-weighted", asked.dose_gy_rbe, asked.dose_gy * asked.rbe)
+    yield _Pair("Gy(RBE)", "limit, RBE-weighted", asked.limit_gy_rbe, asked.limit_gy * asked.rbe)
+    cord = plan.cord
+    if cord is not None:
+        to_cord = math.dist(source, cord.nearest_point_lps_mm)
+        yield _Pair("distances", "cord from source centre", cord.distance_from_source_mm, to_cord)
+        inside = rows[0][0] <= to_cord <= rows[-1][0]
+        cord_gy = rate(to_cord) * minutes if inside else None
+        yield _Pair("doses", "cord dose", cord.max_dose_gy, cord_gy)
+        weighted = None if cord_gy is None else cord_gy * asked.rbe
+        yield _Pair("Gy(RBE)", "cord dose, RBE-weighted", cord.max_dose_gy_rbe, weighted)
+
+
+def _radius(
+    name: str,
+    first: float | None,
+    second: float | None,
+    rows: Sequence[tuple[float, float]],
+    dose_gy: float,
+    minutes_at_table_output: float,
+) -> _Pair:
+    """A radius that one of the two puts outside the table; at the table's very end that is rounding."""
+    if (first is None) != (second is None):
+        rate = dose_gy / minutes_at_table_output
+        if any(abs(rate / end - 1.0) < _SAME_EDGE for _, end in (rows[0], rows[-1])):
+            first = second = None
+    return _Pair("radii", name, first, second)

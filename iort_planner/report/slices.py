@@ -14,6 +14,7 @@ from iort_planner.errors import InputError
 from iort_planner.imaging.volume import ImageGrid, Volume
 from iort_planner.report.overlays import PALE, draw_overlays, outlined
 from iort_planner.report.planes import PLANES, Plane
+from iort_planner.report.sheet import fixed_style
 from iort_planner.units import FloatArray
 from iort_planner.viewer import palette
 
@@ -85,7 +86,7 @@ def draw_slices(plan: Plan, volume: Volume, canal_mask: npt.NDArray[np.uint8] | 
     """
     if window not in WINDOWS:
         raise InputError(f"window {window!r} is unknown; use one of: {', '.join(WINDOWS)}")
-    with _fixed_style():
+    with fixed_style():
         buffer = io.BytesIO()
         figure = make_figure(plan, volume, canal_mask, WINDOWS[window])
         figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, facecolor=_BACKGROUND, metadata={"Software": None})
@@ -111,14 +112,6 @@ def make_figure(plan: Plan, volume: Volume, canal_mask: npt.NDArray[np.uint8] | 
         _draw_frame(axes, plane, source)
     _draw_words(figure, plan, shown)
     return figure
-
-
-def _fixed_style() -> Any:
-    """Matplotlib's own defaults, whatever the user's matplotlibrc says: same input, same bytes."""
-    import matplotlib as mpl
-
-    settings = {key: value for key, value in mpl.rcParamsDefault.items() if key not in ("backend", "backend_fallback")}
-    return mpl.rc_context({**settings, "font.family": "DejaVu Sans", "axes.unicode_minus": True})
 
 
 def _offsets() -> FloatArray:

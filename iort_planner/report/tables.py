@@ -82,6 +82,11 @@ def named(plan: Plan) -> Rows:
         )
     if plan.level is not None:
         rows.append(("Way to the canal", plan.level.wall_text))
+    rows += [
+        ("Table's acceptance", plan.source.acceptance_text),
+        ("Output of the day", plan.source.output_text),
+        ("Second check", plan.second_check.text),
+    ]
     return rows + [
         (f"Needle {other.label}", f"tip at {point_text(other.tip_lps_mm)}: metal in the way, no dwell in it")
         for other in plan.needles[1:]
@@ -261,6 +266,12 @@ def _source(plan: Plan) -> Rows:
             f"uncertainty at most {source.table_uncertainty_percent:.0f} % (k=1)",
         ),
         ("SHA-256 of the table", source.table_sha256),
+        (
+            "its acceptance",
+            source.acceptance_text
+            + "".join(f"; {note}" for note in (source.acceptance.notes if source.acceptance else ())),
+        ),
+        ("output of the day", source.output_text),
         ("applicator", source.applicator),
         (
             "its geometry",
@@ -313,6 +324,13 @@ def _dose(plan: Plan) -> Rows:
             ),
         ),
     ]
+    checked = plan.second_check
+    rows.append(
+        (
+            "second check",
+            f"{checked.text}; warns above {checked.warn_percent:g} %, fails above {checked.fail_percent:g} %",
+        )
+    )
     for name, engine in result.engines.items():
         prescribed = (
             "–" if engine.dose_at_prescription_gy is None else f"{dose_number(engine.dose_at_prescription_gy)} Gy"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
+from iort_planner.applicator import DepthReference
 from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError
+from iort_planner.source.loglog import LogLogCubic
 from iort_planner.source.polar import PolarAnisotropy
 from iort_planner.units import AnyQuantity, FloatArray, Quantity, magnitude_in
 
@@ -31,6 +33,15 @@ class ReferencePoint(StrEnum):
     APPLICATOR_SURFACE = "applicator-surface"
     TIP = "tip"
 
+    @property
+    def depth_reference(self) -> DepthReference:
+        """The same point in the words of `iort_planner.applicator`, which alone changes a distance's origin."""
+        return {
+            ReferencePoint.SOURCE_CENTRE: DepthReference.SOURCE,
+            ReferencePoint.APPLICATOR_SURFACE: DepthReference.SURFACE,
+            ReferencePoint.TIP: DepthReference.TIP,
+        }[self]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DepthDoseTable:
@@ -52,6 +63,14 @@ class DepthDoseTable:
         Where the numbers come from: certificate or DOI, table number, date.
     trusted_range_mm : tuple of 2 float, mm
         Part of the table the origin vouches for; the whole table when it says nothing.
+    anisotropy : PolarAnisotropy or None
+        Factor on the dose rate by polar angle; None: the table gives none, and isotropy is an assumption.
+    reference_point : ReferencePoint
+        Where the file's distances start; the ones here start at the source centre, always.
+    scale_uncertainty_percent : float, percent
+        k=1, common to all rows: what a conversion between scales added. It is not part of the column.
+    notes : tuple of str
+        What was converted on the way from the file's numbers to these.
     applicator, tube_voltage_kv, tube_current_ua, measured, derived, file, sha256
         As in the file; ``sha256`` is of its bytes.
 
@@ -63,9 +82,9 @@ class DepthDoseTable:
 
     Notes
     -----
-    ln D is interpolated over ln r with a monotone cubic (PCHIP; Fritsch and Butland 1984, SIAM J Sci Stat
-    Comput 5:300, doi:10.1137/0905021): exact at the rows, no overshoot, continuous slope. Dose in water falls
-    roughly as a power of the distance (Armoogum et al. 2007, doi:10.1186/1748-717X-2-11).
+    ln D is interpolated over ln r with a monotone cubic of high-order slopes (`LogLogCubic`): exact at the rows, no
+    overshoot, continuous slope. Dose in water falls roughly as a power of the distance (Armoogum et al. 2007,
+    doi:10.1186/1748-717X-2-11).
     """
 
     name: str
@@ -84,7 +103,10 @@ class DepthDoseTable:
     file: str = ""
     sha256: str = ""
     anisotropy: PolarAnisotropy | None = None
-    _log_rate: PchipInterpolator = field(init=False, repr=False)
+    reference_point: ReferencePoint = ReferencePoint.SOURCE_CENTRE
+    scale_uncertainty_percent: float = 0.0
+    notes: tuple[str, ...] = ()
+    _curve: LogLogCubic = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         columns = {}
@@ -113,7 +135,10 @@ class DepthDoseTable:
                 f"table {self.name!r}: trusted range {low:g} to {high:g} mm must lie inside the rows, "
                 f"{r[0]:g} to {r[-1]:g} mm"
             )
-        object.__setattr__(self, "_log_rate", PchipInterpolator(np.log(r), np.log(rate), extrapolate=False))
+        if not 0.0 <= self.scale_uncertainty_percent < math.inf:
+            raise DepthDoseTableError(f"table {self.name!r}: the scale's uncertainty must be finite and not negative")
+        object.__setattr__(self, "notes", tuple(self.notes))
+        object.__setattr__(self, "_curve", LogLogCubic(r, rate))
 
     @property
     def range_mm(self) -> tuple[float, float]:
@@ -133,8 +158,16 @@ class DepthDoseTable:
         r = np.asarray(distance_mm, dtype=np.float64)
         inside = self.covers(r)
         result = np.full(r.shape, np.nan)
-        result[inside] = np.exp(self._log_rate(np.log(r[inside])))
+        result[inside] = self._curve.values(r[inside])
         return result
+
+    def _rate_float(self, r_mm: float) -> float:
+        """Dose rate in Gy/min at a distance inside the table; the float kernel of time and dose."""
+        return self._curve.value(r_mm)
+
+    def _distance_float(self, rate_gy_per_min: float) -> float:
+        """Distance in mm at a dose rate inside the table; the float kernel of radii."""
+        return self._curve.inverse(rate_gy_per_min)
 
     def dose_rate_at(self, distance: AnyQuantity) -> AnyQuantity:
         """Dose rate in water at a distance from the source, same shape.
@@ -145,13 +178,8 @@ class DepthDoseTable:
             If a distance lies outside the table: dose is never extrapolated.
         """
         r = magnitude_in(distance, "mm", "distance")
-        if not np.all(self.covers(r)):
-            low, high = self.range_mm
-            raise DepthDoseRangeError(
-                f"distance {_span(r)} mm from the source is outside the range {low:g} to {high:g} mm of table "
-                f"{self.name!r}; dose is never extrapolated: check the tip and the depth, or give a longer table"
-            )
-        return Quantity(self.rate_gy_per_min(r), "Gy/min")
+        self._require_inside(r)
+        return Quantity(self._rate_float(float(r)) if r.ndim == 0 else self._curve.values(r), "Gy/min")
 
     def distance_at(self, dose_rate: AnyQuantity) -> AnyQuantity:
         """Distance at which the dose rate is reached: the inverse of `dose_rate_at`; scalar.
@@ -168,27 +196,47 @@ class DepthDoseTable:
                 f"dose rate {rate:.4g} Gy/min is outside the range {low:.4g} to {high:.4g} Gy/min of table "
                 f"{self.name!r}; dose is never extrapolated"
             )
-        rate = min(max(rate, low), high)
-        at_row = np.flatnonzero(self.dose_rate_gy_per_min == rate)
-        if at_row.size:
-            return Quantity(float(self.distance_mm[at_row[0]]), "mm")
-        target = np.log(rate)
-        x = float(self._log_rate.solve(target, extrapolate=False)[0])
-        # The closed cubic roots are good to about 1e-8; one Newton step brings full precision.
-        x -= (float(self._log_rate(x)) - target) / float(self._log_rate(x, 1))
-        return Quantity(float(np.exp(x)), "mm")
+        return Quantity(self._distance_float(min(max(rate, low), high)), "mm")
 
     def local_exponent(self, distance: AnyQuantity) -> float:
         """N in D ~ r^-n at a distance: minus the slope of ln D over ln r."""
-        r = magnitude_in(distance, "mm", "distance")
-        self.dose_rate_at(distance)  # refuses what lies outside
-        return -float(self._log_rate(np.log(r), 1))
+        return -self._curve.slope(self._inside(distance))
+
+    def interpolation_error_percent_at(self, distance: AnyQuantity) -> float:
+        """Estimated error of the interpolated dose rate at a distance, percent; 0 at a row.
+
+        What a scheme of lower order (parabolas through three rows for the slopes) would change, plus the share of
+        the fourth derivative: for a smooth curve an upper bound (see `LogLogCubic.relative_error`). It says nothing
+        of errors in the rows themselves.
+
+        Raises
+        ------
+        DepthDoseRangeError
+            If the distance lies outside the table, or two rows alone do not tell their curve's error.
+        """
+        error = self._curve.relative_error(self._inside(distance))
+        if error is None:
+            raise DepthDoseRangeError(
+                f"table {self.name!r} has two rows, which do not tell the error between them; give a longer table"
+            )
+        return 100.0 * error
 
     def uncertainty_percent_at(self, distance: AnyQuantity) -> float:
         """Relative uncertainty of the dose rate (k=1, percent), linear between rows."""
-        self.dose_rate_at(distance)
-        r = float(magnitude_in(distance, "mm", "distance"))
-        return float(np.interp(r, self.distance_mm, self.uncertainty_percent))
+        return float(np.interp(self._inside(distance), self.distance_mm, self.uncertainty_percent))
+
+    def _inside(self, distance: AnyQuantity) -> float:
+        r = magnitude_in(distance, "mm", "distance")
+        self._require_inside(r)
+        return float(r)
+
+    def _require_inside(self, r: FloatArray) -> None:
+        if not np.all(self.covers(r)):
+            low, high = self.range_mm
+            raise DepthDoseRangeError(
+                f"distance {_span(r)} mm from the source is outside the range {low:g} to {high:g} mm of table "
+                f"{self.name!r}; dose is never extrapolated: check the tip and the depth, or give a longer table"
+            )
 
 
 def _span(values: FloatArray) -> str:

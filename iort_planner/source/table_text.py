@@ -165,13 +165,13 @@ def _head(lines: list[tuple[int, str]], separator: str) -> tuple[dict[str, tuple
     head: dict[str, tuple[int, str]] = {}
     findings = []
     for number, raw in lines:
-        line = raw.strip()
+        line = raw.strip().rstrip(separator + " ")
         if line.startswith('"'):  # a spreadsheet quotes a cell that holds the separator or a quote
             cells, problem = _cells(line, separator)
             if problem:
                 findings.append(_fail("quotes", number, problem))
-            line = separator.join(cells).strip()
-        key, colon, value = line.rstrip(separator + " ").lstrip("# ").partition(":")
+            line = separator.join(cells)
+        key, colon, value = line.strip().lstrip("# ").partition(":")
         if not colon:
             continue
         if key.strip() in head:

@@ -8,8 +8,6 @@ Shaikh MY et al. 2020, J Appl Clin Med Phys, doi:10.1002/acm2.12809: change of d
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -17,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError
+from iort_planner.planning.dwell import dose_at, dwell_time, isodose_radius
 from iort_planner.source.depth_dose import DepthDoseTable, Scale
 from iort_planner.source.table_file import read_table
 from iort_planner.units import Quantity
@@ -25,6 +24,8 @@ Distances = npt.NDArray[np.float64]
 
 SHIPPED = read_table()
 SHAIKH_2020 = [(5.0, 5.8), (10.0, 3.0), (20.0, 1.4), (30.0, 1.0)]  # mm, percent per 0.1 mm
+# The shipped table's own: its exponent is 2.64 to 2.76, not 3 (docs/validation.md). Issue 4 states them.
+SHIPPED_SLOPES = [(5.0, 5.1), (10.0, 2.6), (20.0, 1.3), (30.0, 0.9)]
 
 
 def make(distance_mm: object, rate: object, **changes: object) -> DepthDoseTable:
@@ -72,27 +73,18 @@ def test_local_slope_of_a_strict_cube_matches_shaikh_2020(distance_mm: float, ch
     assert 100 * float(1 - far / near) == pytest.approx(change_percent, abs=0.2)  # printed to one decimal
 
 
+@pytest.mark.parametrize(("distance_mm", "change_percent"), SHIPPED_SLOPES)
+def test_the_shipped_tables_local_slope_is_flatter_than_a_cube(distance_mm: float, change_percent: float) -> None:
+    near, far = rate_at(SHIPPED, [distance_mm, distance_mm + 0.1])
+
+    assert 100 * float(1 - far / near) == pytest.approx(change_percent, abs=0.05)  # printed to one decimal
+
+
 def test_rows_are_returned_exactly_and_inverted_exactly() -> None:
+    assert rate_at(SHIPPED, SHIPPED.distance_mm).tolist() == SHIPPED.dose_rate_gy_per_min.tolist()
     for r, rate in zip(SHIPPED.distance_mm, SHIPPED.dose_rate_gy_per_min, strict=True):
-        assert float(rate_at(SHIPPED, r)) == pytest.approx(rate, rel=1e-14)
+        assert float(rate_at(SHIPPED, r)) == rate
         assert float(SHIPPED.distance_at(Quantity(rate, "Gy/min")).to("mm").magnitude) == r
-
-
-@pytest.mark.parametrize(
-    ("form", "name"),
-    [
-        (lambda r: 500.0 / r**2, "1/r^2"),
-        (lambda r: 5000.0 / r**3, "1/r^3"),
-        (lambda r: 900.0 * np.exp(-r / 7.0) / r**2, "exp(-r/7)/r^2"),
-    ],
-)
-def test_between_rows_of_half_a_millimetre_closed_forms_are_met(
-    form: Callable[[Distances], Distances], name: str
-) -> None:
-    rows, between = np.arange(3.0, 50.01, 0.5), np.arange(3.0, 50.0, 0.013)
-    error = np.abs(rate_at(make(rows, form(rows)), between) / form(between) - 1)
-
-    assert np.max(error) < 0.003, name
 
 
 @given(st.floats(3.0, 50.0), st.floats(3.0, 50.0))
@@ -108,6 +100,27 @@ def test_distance_and_dose_rate_are_inverse_to_1e_9(r: float) -> None:
     back = SHIPPED.distance_at(SHIPPED.dose_rate_at(Quantity(r, "mm"))).to("mm").magnitude
 
     assert float(back) == pytest.approx(r, rel=1e-9)
+
+
+@given(st.floats(3.0, 50.0), st.floats(0.1, 50.0))
+def test_radius_dose_and_time_agree_to_1e_9(r: float, dose_gy: float) -> None:
+    time = dwell_time(SHIPPED, Quantity(dose_gy, "Gy"), Quantity(r, "mm"))
+    radius = isodose_radius(SHIPPED, Quantity(dose_gy, "Gy"), time)
+
+    assert radius is not None
+    assert float(radius.to("mm").magnitude) == pytest.approx(r, rel=1e-9)
+    assert float(dose_at(SHIPPED, time, Quantity(r, "mm")).to("Gy").magnitude) == pytest.approx(dose_gy, rel=1e-9)
+
+
+def test_the_shipped_tables_interpolation_error_is_small_beside_its_uncertainty() -> None:
+    stated = [SHIPPED.interpolation_error_percent_at(Quantity(r, "mm")) for r in np.linspace(3.0, 50.0, 471)]
+
+    assert max(stated) < 0.05  # percent; the rows are known to 19 %
+    assert SHIPPED.interpolation_error_percent_at(Quantity(8.0, "mm")) == 0.0
+    with pytest.raises(DepthDoseRangeError, match="two rows"):
+        make([5.0, 6.0], [2.0, 1.0]).interpolation_error_percent_at(Quantity(5.5, "mm"))
+    with pytest.raises(DepthDoseRangeError, match="never extrapolated"):
+        SHIPPED.interpolation_error_percent_at(Quantity(51.0, "mm"))
 
 
 @given(st.integers(0, 23), st.floats(0.0, 1.0))
@@ -154,6 +167,8 @@ def test_the_shipped_table_says_what_it_is() -> None:
         ([5.0, 6.0], [3.0, 2.0, 1.0], {}),
         ([5.0, 6.0], [2.0, 1.0], {"trusted_range_mm": (4.0, 6.0)}),
         ([5.0, 6.0], [2.0, 1.0], {"uncertainty_percent": np.array([1.0, -1.0])}),
+        ([5.0, 6.0], [2.0, 1.0], {"scale_uncertainty_percent": -1.0}),
+        ([5.0, 6.0], [2.0, 1.0], {"scale_uncertainty_percent": float("nan")}),
     ],
 )
 def test_a_table_that_cannot_be_right_cannot_exist(

@@ -9,44 +9,22 @@ import pytest
 from iort_planner import library
 from iort_planner.errors import DepthDoseTableError
 from iort_planner.source.table_file import read_table
-
-HEAD = {
-    "name": "t",
-    "kind": "depth-dose",
-    "medium": "water",
-    "reference_point": "source-centre",
-    "scale": "other",
-    "tube_voltage_kv": "50",
-    "tube_current_ua": "40",
-    "applicator": "needle",
-    "measured": "2026-10-01",
-    "uncertainty": "20 % (k=1)",
-    "clinical": "no",
-    "origin": "test",
-}
-ROWS = "distance_mm,dose_rate_gy_per_min\n3,90\n5,24\n8,7\n"
-
-
-def write(folder: Path, rows: str = ROWS, **changes: str | None) -> Path:
-    path = folder / "table.csv"
-    head = {key: value for key, value in {**HEAD, **changes}.items() if value is not None}
-    path.write_text("".join(f"# {key}: {value}\n" for key, value in head.items()) + rows, encoding="utf-8")
-    return path
+from tests.source.table_files import HEAD, ROWS, write
 
 
 def test_a_clean_table_is_read(tmp_path: Path) -> None:
     table = read_table(write(tmp_path))
 
-    assert table.distance_mm.tolist() == [3.0, 5.0, 8.0]
-    assert table.uncertainty_percent.tolist() == [20.0] * 3
-    assert table.trusted_range_mm == (3.0, 8.0)
+    assert table.distance_mm.tolist() == [3.0, 5.0, 8.0, 13.0]
+    assert table.uncertainty_percent.tolist() == [20.0] * 4
+    assert table.trusted_range_mm == (3.0, 13.0)
     assert len(table.sha256) == 64
 
 
 def test_an_uncertainty_at_k_2_is_halved(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, uncertainty="20 % (k=2)"))
 
-    assert table.uncertainty_percent.tolist() == [10.0] * 3
+    assert table.uncertainty_percent.tolist() == [10.0] * 4
 
 
 def test_every_shipped_table_is_read_and_not_clinical() -> None:
@@ -64,14 +42,23 @@ def test_each_required_key_is_required(tmp_path: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "transfer-function"}, "line 2: kind is 'transfer-function', must be one of depth-dose"),
+        ({"kind": "depth"}, "line 2: kind is 'depth', must be one of depth-dose, transfer-function, tg43"),
+        ({"kind": "tg43"}, "it is for the engine tg43"),
         ({"medium": "bone"}, "medium is 'bone'"),
-        ({"reference_point": "tip"}, "distances from the tip are not supported"),
+        ({"reference_point": "tip"}, "line 4: distances start at the tip: they are taken to the source centre only"),
         ({"reference_point": "somewhere"}, "reference_point"),
         ({"scale": "v5"}, "scale is 'v5', must be one of targit, v4.0, cq, other"),
         ({"measured": "yesterday"}, "must be a date"),
         ({"uncertainty": "20"}, "must be like"),
         ({"uncertainty": "20 % (k=0)"}, "must be like"),
+        ({"uncertainty": ". % (k=1)"}, "must be like"),
+        ({"uncertainty": "200 % (k=1)"}, "above 0 and up to 100 %"),
+        ({"measured": "01.10.2026"}, "must be a date like 2026-10-01"),
+        ({"measured": "20261001"}, "must be a date like 2026-10-01"),
+        ({"measured": "2999-01-01"}, "a date in the future"),
+        ({"tube_current_ua": "0"}, "must be finite and above 0"),
+        ({"tube_current_ua": "1_000"}, "must be a number"),
+        ({"Derived": "yes"}, "unknown key 'Derived', is 'derived' meant?"),
         ({"clinical": "maybe"}, "must be one of yes, no"),
         ({"tube_voltage_kv": "fifty"}, "must be a number"),
         ({"trusted_range_mm": "1 30"}, "must be two distances inside the rows"),
@@ -98,7 +85,7 @@ def test_a_wrong_head_is_named_with_its_line(tmp_path: Path, changes: dict[str, 
         ("distance_mm,dose_rate_gy_per_min\n3,90\n5,12;4\n", "must be a number"),
         ("distance_mm,dose_rate_gy_per_min\n3,90\n5,24,1\n", "3 cells under 2 columns"),
         ("distance_mm,dose_rate_gy_per_min\n3,90\n", "found 1 rows"),
-        ("distance_mm;dose_rate_gy_per_min\n3;90\n5;24\n", "columns are"),
+        ("distance_mm;dose_rate_gy_per_min\n3,90\n5,24\n", "line 14: 1 cells under 2 columns"),
         ("", "found 0 rows"),
     ],
 )

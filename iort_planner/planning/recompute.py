@@ -1,0 +1,102 @@
+"""Own arithmetic of the second check: interpolation, its inverse, and numbers of a plan once more, in plain Python.
+
+Nothing of the first route is used: no numpy, scipy or pint, no table value, no time calculation. Between rows stands the
+cubic through the four nearest rows in ln-ln (Neville); the first route draws a monotone cubic with slopes of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from iort_planner.planning.plan import Plan, Vector
+
+_EDGE = 1e-9  # a radius that is a row's own comes back as that row
+
+
+def rows_problem(rows: Sequence[tuple[float, float]]) -> str | None:
+    """What is wrong with rows ``(distance mm, Gy/min)``; None if nothing."""
+    if len(rows) < 2:
+        return "fewer than two rows"
+    if not all(math.isfinite(value) and value > 0.0 for row in rows for value in row):
+        return "a number that is not finite and above 0"
+    for (r, rate), (further, less) in itertools.pairwise(rows):
+        if not (r < further and rate > less):
+            return f"distance or dose rate out of order at {further:g} mm"
+    return None
+
+
+def rate_gy_per_min(rows: Sequence[tuple[float, float]], distance_mm: float) -> float:
+    """Dose rate at a distance; NaN outside the rows."""
+    if not rows[0][0] <= distance_mm <= rows[-1][0]:
+        return math.nan
+    above = next(n for n, (r, _) in enumerate(rows) if r >= distance_mm)
+    first = max(0, min(above - 2, len(rows) - 4))
+    near = rows[first : first + 4]
+    x = math.log(distance_mm)
+    xs = [math.log(r) for r, _ in near]
+    ys = [math.log(rate) for _, rate in near]
+    for width in range(1, len(xs)):
+        for n in range(len(xs) - width):
+            ys[n] = ((x - xs[n + width]) * ys[n] + (xs[n] - x) * ys[n + 1]) / (xs[n] - xs[n + width])
+    return math.exp(ys[0])
+
+
+def radius_mm(rows: Sequence[tuple[float, float]], rate: float) -> float | None:
+    """Distance at which a dose rate is reached, by bisection between two rows; None outside the rows."""
+    most, least = rows[0][1], rows[-1][1]
+    if not least * (1.0 - _EDGE) <= rate <= most * (1.0 + _EDGE):
+        return None
+    if rate >= most:
+        return rows[0][0]
+    if rate <= least:
+        return rows[-1][0]
+    n = next(n for n, (_, value) in enumerate(rows) if value <= rate)
+    near, far = rows[n - 1][0], rows[n][0]
+    for _ in range(60):  # 2^-60 of a row's step: the last bit of a float
+        middle = 0.5 * (near + far)
+        if rate_gy_per_min(rows, middle) > rate:
+            near = middle
+        else:
+            far = middle
+    return 0.5 * (near + far)
+
+
+def output_factor(plan: Plan) -> float:
+    """The output of the day from the reading and the air as stored; 1 where none was given."""
+    output = plan.source.output
+    if output is None:
+        return 1.0
+    if output.temperature_c is None or output.pressure_hpa is None:
+        return output.ratio
+    kelvin = output.temperature_c + 273.15
+    return output.ratio * kelvin * 1013.25 / (293.15 * output.pressure_hpa)
+
+
+def depth_from_source_mm(plan: Plan) -> float | None:
+    """The prescription's depth from the source centre; None where the canal's limit sets the time."""
+    asked, source = plan.prescription, plan.source
+    start_mm = {"source": 0.0, "surface": 0.5 * source.outer_diameter_mm, "tip": source.tip_to_source_mm}
+    if asked.depth_from not in start_mm or asked.depth_mm is None:
+        return None
+    return start_mm[asked.depth_from] + asked.depth_mm
+
+
+def source_slip_mm(plan: Plan) -> float:
+    """How far the dwell's source centre stands from where tip, axis and applicator put it."""
+    needle = plan.needles[0]
+    x, y, z = (t + plan.source.tip_to_source_mm * a for t, a in zip(needle.tip_lps_mm, needle.axis_lps, strict=True))
+    return math.dist((x, y, z), plan.dwells[0].source_lps_mm)
+
+
+def canal_distance_mm(plan: Plan, start: Vector, nearest: Vector) -> float:
+    """From a point of the needle to the canal: to the nearest of points by hand, else to the stored nearest point.
+
+    The wall itself is not in the plan, so that a nearer one of a found or drawn canal cannot be noticed here.
+    """
+    points = plan.canal.points_lps_mm or (nearest,)
+    return min(math.dist(start, point) for point in points)
