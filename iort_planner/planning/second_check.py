@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 WARN_PERCENT, FAIL_PERCENT = 3.0, 5.0  # issue 4, item 5; clean tables agree within 0.5 %
 _SLIP_MM = 0.01  # points are stored to the last bit; this much is no rounding
-_SAME_EDGE = 1e-5  # of a dose rate: so near to a table's end, inside or outside is rounding; radii's keys have six digits
+_SAME_EDGE = (
+    1e-5  # of a dose rate: so near to a table's end, inside or outside is rounding; radii's keys have six digits
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,9 +93,7 @@ def test_the_first_page_names_what_the_limit_refers_to_and_whatever_else_was_giv
     assert [name for name, _ in tables.named(example()[0])] == [
         "The limit refers to",
         "Way to the canal",
-        "Table's acceptance",
-        "Output of the day",
-        "Second check",
+        "Table, output",
     ]
     rows = dict(tables.named(example_with_everything()))
 
@@ -151,14 +149,29 @@ def test_acceptance_output_and_second_check_stand_on_both_pages_and_in_the_summa
     first_page, text = dict(tables.named(plan)), summary(plan)
     rows = {name: value for _, section in tables.sections(plan) for name, value in section}
 
-    assert first_page["Table's acceptance"] == acceptance
+    assert first_page["Table, output"] == f"{acceptance}; output 0.996 (2026-11-22); second check within 0.11 %"
     assert rows["its acceptance"].startswith(f"{acceptance}; record acceptances.jsonl, line 3: cut off")
-    assert first_page["Output of the day"] == rows["output of the day"] == output
-    assert first_page["Second check"] == second
+    assert rows["output of the day"] == output
     assert rows["second check"] == f"{second}; warns above 3 %, fails above 5 %"
     for label, words in (("its acceptance", acceptance), ("output of the day", output), ("second check", second)):
         assert f"{label:<20} {words}" in text
     assert max(len(line) for line in text.splitlines()) <= 132
+
+
+@pytest.mark.parametrize(
+    ("differences", "short"),
+    [({}, "could not be made"), ({"canal dose": None, "dwell time": 0.1}, "found what is no number")],
+)
+def test_a_second_check_without_a_number_never_reads_like_a_small_difference(
+    differences: dict[str, float | None], short: str
+) -> None:
+    plan = example()[0]
+    second = dataclasses.replace(plan.second_check, differences_percent=differences)
+
+    assert (
+        f"second check {short}" in dict(tables.named(dataclasses.replace(plan, second_check=second)))["Table, output"]
+    )
+    assert "0.1" not in second.text
 
 
 @pytest.mark.parametrize(
