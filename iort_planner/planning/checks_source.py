@@ -95,7 +95,7 @@ def _output_check(e: Evidence) -> Check:
     age = (today - measured).days
     if age:
         old: Status = "fail" if age > OUTPUT_MAX_AGE_DAYS else "warn"
-        found.append((old, f"not of this day, {age} days old; fails over {OUTPUT_MAX_AGE_DAYS} days"))
+        found.append((old, f"not of this day, {age} day{'s' * (age > 1)} old; fails over {OUTPUT_MAX_AGE_DAYS} days"))
     if e.table.measured and not e.table.derived and output.date < e.table.measured:
         found.append(("warn", f"older than the table, which is of {e.table.measured}: it refers to another one"))
     worst = max((status for status, _ in found), key=("pass", "warn", "fail").index)

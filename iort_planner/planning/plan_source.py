@@ -16,6 +16,11 @@ class PlanOutput:
     corrected_ratio: float
 
     @property
+    def short_text(self) -> str:
+        """The factor and its day, for a full page."""
+        return f"{self.corrected_ratio:.3f} ({self.date})"
+
+    @property
     def text(self) -> str:
         """The factor with its origin, for people."""
         text = f"{self.corrected_ratio:.3f} of the table, measured on {self.date}"
@@ -110,8 +115,16 @@ class PlanSecondCheck:
         return worst, self.differences_percent[worst]
 
     @property
+    def largest_text(self) -> str:
+        """The largest difference alone, for people."""
+        if not self.differences_percent:
+            return "could not be made"
+        percent = self.largest[1]
+        return "found what is no number" if percent is None else f"within {percent:.2f} %"
+
+    @property
     def text(self) -> str:
-        """The largest difference, for people."""
+        """The largest difference with its name, for people."""
         if not self.differences_percent:
             return "nothing could be recomputed"
         name, percent = self.largest

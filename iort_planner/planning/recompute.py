@@ -1,7 +1,8 @@
 """Own arithmetic of the second check: interpolation, its inverse, and numbers of a plan once more, in plain Python.
 
 Nothing of the first route is used: no numpy, scipy or pint, no table value, no time calculation. Between rows stands the
-cubic through the four nearest rows in ln-ln (Neville); the first route draws a monotone cubic with slopes of its own.
+polynomial through five rows in ln-ln (Neville): four miss an exponential of 2 mm decay between rows of 2 mm by 0.4 %, five by
+0.1 %; six follow a noise of 1 % in the rows off to 15 %. The first route draws a monotone cubic with slopes of its own.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iort_planner.planning.plan import Plan, Vector
+    from iort_planner.planning.plan import Plan
 
+_ROWS = 5
 _EDGE = 1e-9  # a radius that is a row's own comes back as that row
 
 
@@ -35,8 +37,9 @@ def rate_gy_per_min(rows: Sequence[tuple[float, float]], distance_mm: float) -> 
     if not rows[0][0] <= distance_mm <= rows[-1][0]:
         return math.nan
     above = next(n for n, (r, _) in enumerate(rows) if r >= distance_mm)
-    first = max(0, min(above - 2, len(rows) - 4))
-    near = rows[first : first + 4]
+    # two rows nearer and three farther, which lie closer in ln r; the same ones between two rows, so that it is continuous
+    first = max(0, min(above - 2, len(rows) - _ROWS))
+    near = rows[first : first + _ROWS]
     x = math.log(distance_mm)
     xs = [math.log(r) for r, _ in near]
     ys = [math.log(rate) for _, rate in near]
@@ -91,12 +94,3 @@ def source_slip_mm(plan: Plan) -> float:
     needle = plan.needles[0]
     x, y, z = (t + plan.source.tip_to_source_mm * a for t, a in zip(needle.tip_lps_mm, needle.axis_lps, strict=True))
     return math.dist((x, y, z), plan.dwells[0].source_lps_mm)
-
-
-def canal_distance_mm(plan: Plan, start: Vector, nearest: Vector) -> float:
-    """From a point of the needle to the canal: to the nearest of points by hand, else to the stored nearest point.
-
-    The wall itself is not in the plan, so that a nearer one of a found or drawn canal cannot be noticed here.
-    """
-    points = plan.canal.points_lps_mm or (nearest,)
-    return min(math.dist(start, point) for point in points)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 WARN_PERCENT, FAIL_PERCENT = 3.0, 5.0  # issue 4, item 5; clean tables agree within 0.5 %
 _SLIP_MM = 0.01  # points are stored to the last bit; this much is no rounding
-_SAME_EDGE = 1e-6  # of a dose rate: so near to a table's end, inside or outside is a matter of rounding
+_SAME_EDGE = (
+    1e-5  # of a dose rate: so near to a table's end, inside or outside is rounding; radii's keys have six digits
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,10 +157,13 @@ def _pairs(plan: Plan, rows: Sequence[tuple[float, float]]) -> Iterator[_Pair]:
         return factor * recompute.rate_gy_per_min(rows, distance_mm)
 
     source, tip = plan.dwells[0].source_lps_mm, plan.needles[0].tip_lps_mm
-    to_canal = recompute.canal_distance_mm(plan, source, canal.nearest_point_lps_mm)
-    to_tip = recompute.canal_distance_mm(plan, tip, canal.segments.tip.to_lps_mm)
+    to_canal = math.dist(source, canal.nearest_point_lps_mm)
+    to_tip = math.dist(tip, canal.segments.tip.to_lps_mm)
     yield _Pair("distances", "canal from source centre", canal.distance_from_source_mm, to_canal)
     yield _Pair("distances", "canal from tip", canal.distance_from_tip_mm, to_tip)
+    if canal.points_lps_mm:  # the wall of a found or drawn canal is not in the plan
+        nearest = min(math.dist(source, point) for point in canal.points_lps_mm)
+        yield _Pair("distances", "nearest of the points by hand", to_canal, nearest)
     depth = recompute.depth_from_source_mm(plan)
     if depth is None:
         time_s = 60.0 * asked.limit_gy / rate(to_canal)

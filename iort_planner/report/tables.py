@@ -82,11 +82,9 @@ def named(plan: Plan) -> Rows:
         )
     if plan.level is not None:
         rows.append(("Way to the canal", plan.level.wall_text))
-    rows += [
-        ("Table's acceptance", plan.source.acceptance_text),
-        ("Output of the day", plan.source.output_text),
-        ("Second check", plan.second_check.text),
-    ]
+    output = "not measured" if plan.source.output is None else plan.source.output.short_text
+    second = plan.second_check.largest_text  # one line for all three: the page is full
+    rows.append(("Table, output", f"{plan.source.acceptance_text}; output {output}; second check {second}"))
     return rows + [
         (f"Needle {other.label}", f"tip at {point_text(other.tip_lps_mm)}: metal in the way, no dwell in it")
         for other in plan.needles[1:]

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from iort_planner.cli.summary import summary
-from iort_planner.planning.plan import Plan, PlanCord, PlanCorrection
+from iort_planner.planning.plan import Plan, PlanAcceptance, PlanCord, PlanCorrection, PlanOutput
 from iort_planner.report import tables
 from tests.plan_factory import example
 
@@ -90,7 +90,11 @@ def example_with_everything() -> Plan:
 
 
 def test_the_first_page_names_what_the_limit_refers_to_and_whatever_else_was_given_or_seen() -> None:
-    assert [name for name, _ in tables.named(example()[0])] == ["The limit refers to", "Way to the canal"]
+    assert [name for name, _ in tables.named(example()[0])] == [
+        "The limit refers to",
+        "Way to the canal",
+        "Table, output",
+    ]
     rows = dict(tables.named(example_with_everything()))
 
     assert rows["The limit refers to"] == "bony canal wall (found automatically)"
@@ -116,3 +120,73 @@ def test_the_summary_names_cord_correction_and_second_needle_in_one_line_each() 
     for start in ("cord or sac          14.2 mm from", "canal, corrected     by hand", "needle 2             tip LPS"):
         assert sum(line.startswith(start) for line in lines) == 1
     assert max(len(line) for line in lines) <= 132
+
+
+def signed_and_measured() -> Plan:
+    plan = example()[0]
+    source = dataclasses.replace(
+        plan.source,
+        acceptance=PlanAcceptance(
+            state="accepted",
+            sha256=plan.source.table_sha256,
+            by="A. Physicist",
+            accepted_on="2026-11-01T08:00:00+01:00",
+            until="2027-10-31",
+            notes=("record acceptances.jsonl, line 3: cut off, as by a crash; left out",),
+        ),
+        output=PlanOutput(
+            ratio=0.95, date="2026-11-22", temperature_c=24.0, pressure_hpa=980.0, corrected_ratio=0.9956
+        ),
+    )
+    return dataclasses.replace(plan, source=source)
+
+
+def test_acceptance_output_and_second_check_stand_on_both_pages_and_in_the_summary() -> None:
+    plan = signed_and_measured()
+    acceptance = "accepted by A. Physicist on 2026-11-01, until 2027-10-31"
+    output = "0.996 of the table, measured on 2026-11-22 (reading 0.950, air density at 24 °C and 980 hPa)"
+    second = "largest difference 0.11 % (canal dose) of 2 numbers recomputed by other code"
+    first_page, text = dict(tables.named(plan)), summary(plan)
+    rows = {name: value for _, section in tables.sections(plan) for name, value in section}
+
+    assert first_page["Table, output"] == f"{acceptance}; output 0.996 (2026-11-22); second check within 0.11 %"
+    assert rows["its acceptance"].startswith(f"{acceptance}; record acceptances.jsonl, line 3: cut off")
+    assert rows["output of the day"] == output
+    assert rows["second check"] == f"{second}; warns above 3 %, fails above 5 %"
+    for label, words in (("its acceptance", acceptance), ("output of the day", output), ("second check", second)):
+        assert f"{label:<20} {words}" in text
+    assert max(len(line) for line in text.splitlines()) <= 132
+
+
+@pytest.mark.parametrize(
+    ("differences", "short"),
+    [({}, "could not be made"), ({"canal dose": None, "dwell time": 0.1}, "found what is no number")],
+)
+def test_a_second_check_without_a_number_never_reads_like_a_small_difference(
+    differences: dict[str, float | None], short: str
+) -> None:
+    plan = example()[0]
+    second = dataclasses.replace(plan.second_check, differences_percent=differences)
+
+    assert (
+        f"second check {short}" in dict(tables.named(dataclasses.replace(plan, second_check=second)))["Table, output"]
+    )
+    assert "0.1" not in second.text
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("expired", "acceptance is over: by A. Physicist on 2026-11-01, until 2027-10-31"),
+        ("changed", "changed since it was accepted by A. Physicist"),
+        ("never", "accepted by nobody"),
+        ("unreadable", "the record of acceptances cannot be used"),
+    ],
+)
+def test_no_other_state_reads_like_an_acceptance(state: str, words: str) -> None:
+    source = signed_and_measured().source
+    assert source.acceptance is not None
+    stands = dataclasses.replace(source, acceptance=dataclasses.replace(source.acceptance, state=state))
+
+    assert words in stands.acceptance_text
+    assert not stands.acceptance_text.startswith("accepted by A.")
