@@ -1,7 +1,7 @@
 """The one registry of units; physical dose and RBE-weighted dose are different dimensions.
 
 Plain pint converts 8 Gy to 8 Sv without complaint, because both are J/kg. An RBE-weighted dose is
-therefore a dimension of its own here, and adding Gy to Gy(RBE) is an error.
+therefore a dimension of its own here, and adding Gy to Gy(RBE) is an error. So are BED and EQD2 (`biology`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import pint
 
 ureg: pint.UnitRegistry[Any] = pint.UnitRegistry()
 ureg.define("gray_rbe = [rbe_weighted_dose] = Gy_RBE")
+ureg.define("gray_bed = [biologically_effective_dose] = Gy_BED")
+ureg.define("gray_eqd2 = [equivalent_dose_2gy_fractions] = Gy_EQD2")
 Quantity = ureg.Quantity
 AnyQuantity: TypeAlias = pint.Quantity[Any]
 FloatArray: TypeAlias = npt.NDArray[np.float64]

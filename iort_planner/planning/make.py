@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iort_planner import INTENDED_USE, __version__
+from iort_planner.biology import RBE_SOURCE
 from iort_planner.errors import DepthDoseRangeError
 from iort_planner.geometry.distance import canal_distances, distances_outside
 from iort_planner.planning import describe
@@ -16,7 +17,6 @@ from iort_planner.planning.checks import Evidence, run_checks
 from iort_planner.planning.dwell import dose_at, dwell_time, isodose_radius
 from iort_planner.planning.given import Automatic, CanalFile, Cord, Correction, limit_structure
 from iort_planner.planning.output_of_day import OutputOfDay, table_of_the_day
-from iort_planner.planning.prescription import RBE_SOURCE
 from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits, second_check
 from iort_planner.units import AnyQuantity, Quantity, rbe_weighted
 

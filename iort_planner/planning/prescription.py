@@ -6,14 +6,12 @@ import math
 from dataclasses import dataclass
 
 from iort_planner.applicator import DepthReference
+from iort_planner.biology import DEFAULT_RBE, RBE_RANGE
 from iort_planner.errors import InputError
 
 DOSE_RANGE_GY = (0.1, 50.0)  # interface.md: --dose and --limit
-RBE_RANGE = (0.5, 3.0)  # interface.md: --rbe
 DEFAULT_DOSE_GY = 8.0  # Krauss et al. 2024: 8 Gy at the border, at most 8 Gy to the canal
 DEFAULT_LIMIT_GY = 8.0
-DEFAULT_RBE = 1.3  # Krauss et al. 2024, 50 kV X-rays
-RBE_SOURCE = "1.3 for 50 kV X-rays in the spine: Krauss et al. 2024"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
