@@ -21,14 +21,19 @@ RBE_RANGE = (0.5, 3.0)  # interface.md: --rbe
 # that it is put on Gy(RBE), not Gy, is our own choice: it is the dose that the model is given.
 LQ_LIMIT_GY_RBE = 8.0
 LQ_NOTE = (
-    "outside the range for which the linear-quadratic model is well tested (8 Gy(RBE) or more a fraction): reasonably validated to "
-    "about 10 Gy a fraction and of use to about 18 (Brenner 2008, Semin Radiat Oncol, PMC2750078), inappropriate at "
+    "outside the range for which the linear-quadratic model is well tested (8 Gy(RBE) or more a fraction): reasonably "
+    "validated to about 10 Gy a fraction and of use to about 18 (Brenner 2008, Semin Radiat Oncol, PMC2750078), inappropriate at "
     "radiosurgical doses (Kirkpatrick, Meyer, Marks 2008, Semin Radiat Oncol 18:240, doi:10.1016/j.semradonc.2008.04.005). "
     "Direction: against cell survival it makes one large dose too effective, so BED and EQD2 come out too high (PMID 23077237), "
-    "which is cautious for the cord and optimistic for tumour cells; tumour control seen in the clinic was often better than it says "
-    "(Kirkpatrick 2008)"
+    "which is cautious for the cord and optimistic for tumour cells; tumour control seen in the clinic was often better "
+    "than it says (Kirkpatrick 2008)"
 )
 _ROUNDING = 1e-9  # interface.md: equal to the limit within 1e-9 is not over it
+
+
+def _need_words(what: str, *texts: str) -> None:
+    if not all(text.strip() for text in texts):
+        raise InputError(f"{what}: every number needs its source; say the publication or who gave it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,8 +301,3 @@ def _compare(limit: CordLimit, value: float) -> LimitComparison:
         return LimitComparison(limit=limit, value=value, verdict="above")
     below = value < limit.low * (1.0 - _ROUNDING)
     return LimitComparison(limit=limit, value=value, verdict="below" if below else "within")
-
-
-def _need_words(what: str, *texts: str) -> None:
-    if not all(text.strip() for text in texts):
-        raise InputError(f"{what}: every number needs its source; say the publication or who gave it")

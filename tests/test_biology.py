@@ -153,7 +153,7 @@ def test_an_rbe_has_a_range_and_a_source() -> None:
     assert "user" in Rbe.given(1.5).source
     assert Prescription().rbe == Rbe().value
     for bad in (0.4, 3.1, math.nan):
-        with pytest.raises(InputError, match="outside 0.5 to 3"):
+        with pytest.raises(InputError, match=r"outside 0\.5 to 3"):
             Rbe(value=bad, source="test")
     with pytest.raises(InputError, match="source"):
         Rbe(value=1.2, source=" ")
