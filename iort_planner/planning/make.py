@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from iort_planner import INTENDED_USE, __version__
 from iort_planner.biology import RBE_SOURCE
-from iort_planner.errors import DepthDoseRangeError
+from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError
 from iort_planner.geometry.distance import canal_distances, distances_outside
 from iort_planner.planning import describe
 from iort_planner.planning import plan as p
@@ -93,10 +93,17 @@ def make_plan(
         If the canal's or the prescription's distance lies outside the table.
     InputError
         If the output of the day is dated after ``created``.
+    DepthDoseTableError
+        If the table has a polar anisotropy.
     """
     created = created or dt.datetime.now().astimezone()
     if output is not None:
         output.require_past(created.date())
+    if table.anisotropy is not None:
+        raise DepthDoseTableError(
+            f"table {table.name!r} has a polar anisotropy, with which the highest dose need not be at the canal's nearest "
+            "point: plans do not compute that yet; give a table without that section"
+        )
     as_read, table = table, table_of_the_day(table, output)
     distances = canal_distances(needle, applicator, canal)
     limit_of = limit_structure(canal.method, canal_file, correction)

@@ -9,6 +9,7 @@ Series of 40 patients, 52 vertebrae (micro-invasive surgery with IORT): 9.2 Gy a
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -17,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iort_planner.applicator import DepthReference
-from iort_planner.errors import DepthDoseRangeError, InputError
+from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError, InputError
 from iort_planner.planning.dwell import dose_at, dwell_time, isodose_radius
 from iort_planner.planning.prescription import Prescription
+from iort_planner.source.polar import PolarAnisotropy
 from iort_planner.units import Quantity
 from tests import planning_cases as cases
 
@@ -171,3 +173,11 @@ def test_the_uncertainty_of_the_canal_dose_is_that_of_table_and_position_in_ln_d
 
     assert u.canal_dose_percent == pytest.approx(100 * expected)
     np.testing.assert_allclose(u.canal_dose_band_k2_gy, 8.0 * np.exp([-2 * expected, 2 * expected]))
+
+
+def test_a_polar_table_is_refused_rather_than_planned_as_if_it_were_isotropic() -> None:
+    polar = PolarAnisotropy(
+        theta_deg=np.array([0.0, 90.0, 180.0]), distance_mm=np.array([10.0]), factor=np.array([[1.3], [1.0], [0.5]])
+    )
+    with pytest.raises(DepthDoseTableError, match="polar anisotropy"):
+        cases.plan(table=dataclasses.replace(cases.TABLE, anisotropy=polar))
