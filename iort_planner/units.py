@@ -6,6 +6,7 @@ therefore a dimension of its own here, and adding Gy to Gy(RBE) is an error. So 
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -45,3 +46,23 @@ def format_time(seconds: float) -> str:
     """Time for people: ``4 min 06 s``, to the nearest second."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes:d} min {rest:02d} s"
+
+
+def decimals_for(sigma: float) -> int:
+    """Digits after the point that a number with the uncertainty ``sigma`` (k=1) is printed with.
+
+    The rule of the Particle Data Group (Review of Particle Physics, introduction, 5.3): of the uncertainty's first three
+    digits, 100 to 354 keep two digits, 355 to 949 one, 950 to 999 count as 1000 with two.
+
+    Raises
+    ------
+    ValueError
+        If ``sigma`` is not finite and above 0.
+    """
+    if not (math.isfinite(sigma) and sigma > 0.0):
+        raise ValueError(f"uncertainty {sigma} must be finite and above 0")
+    place = math.floor(math.log10(sigma))
+    three = round(sigma / 10.0 ** (place - 2))
+    if three >= 950:
+        place, three = place + 1, 100
+    return max(0, -(place - 1) if three < 355 else -place)

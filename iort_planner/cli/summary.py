@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from iort_planner.cli import options
-from iort_planner.units import format_time
+from iort_planner.units import decimals_for, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,21 +37,27 @@ def summary(plan: Plan) -> str:
     else:
         why = f"{asked.dose_gy:g} Gy at {asked.depth_mm:g} mm from the {asked.depth_from}"
     low, high = result.uncertainty.dwell_time_band_k2_s
-    band = result.uncertainty.canal_dose_band_k2_gy
+    bands = result.uncertainty
+    digits = decimals_for(bands.canal_dose_percent / 100.0 * result.canal_max_gy)
     radii = ", ".join(
         f"{gy} Gy: {'outside the table' if r is None else f'{r:.1f} mm'}" for gy, r in result.isodose_radius_mm.items()
     )
     rows = [
         ("VERDICT", plan.verdict.upper()),
         ("dwell time", f"{plan.dwell_time_text}   ({why})"),
-        ("", f"k=2 band of the table's dose rate: {format_time(low)} to {format_time(high)}"),
+        ("", f"k=2 band of the dose rate: {format_time(low)} to {format_time(high)}"),
         ("largest safe time", f"{plan.max_safe_dwell_time_text}   (canal at {asked.limit_gy:g} Gy)"),
         (
             "canal, maximum",
-            f"{result.canal_max_gy:.3g} Gy = {result.canal_max_gy_rbe:.3g} Gy(RBE), RBE {asked.rbe:g}; "
+            f"{result.canal_max_gy:.{digits}f} Gy = {result.canal_max_gy_rbe:.{digits}f} Gy(RBE), RBE {asked.rbe:g}; "
             f"limit {asked.limit_gy:g} Gy = {asked.limit_gy_rbe:g} Gy(RBE)",
         ),
-        ("", f"with k=2 uncertainty {band[0]:.2g} to {band[1]:.2g} Gy"),
+        (
+            "",
+            f"with k=2 uncertainty {bands.canal_dose_text}; over its limit: {100.0 * bands.probability_over_limit:.0f} %",
+        ),
+        ("", f"k=1 {bands.canal_dose_percent:.0f} %: {bands.parts_text}"),
+        *(("published for cords" if not n else "", limit.text) for n, limit in enumerate(result.biology.cord_limits)),
         ("limit refers to", asked.limit_structure),
         (
             "canal, distance",

@@ -69,11 +69,13 @@ def _dose_checks(e: Evidence) -> Iterator[Check]:
     over = canal > limit * (1.0 + EQUAL_TO_LIMIT)
     remedy = f"; shorten to at most {e.plan.max_safe_dwell_time_text}" if over else ""
     yield Check(id="canal-over-limit", status="fail" if over else "pass", message=doses + remedy)
-    low, high = result.uncertainty.canal_dose_band_k2_gy
+    bands = result.uncertainty
+    high = bands.canal_dose_band_k2_gy[1]
     yield Check(
         id="canal-margin",
-        status="warn" if high >= limit else "pass",
-        message=f"canal dose with k=2 uncertainty {low:.2g} to {high:.2g} Gy, limit {limit:g} Gy",
+        status="warn" if high is None or high >= limit else "pass",
+        message=f"canal dose with k=2 uncertainty {bands.canal_dose_text}, limit {limit:g} Gy; it is over the limit with a "
+        f"probability of {100.0 * bands.probability_over_limit:.0f} %",
     )
     time_s, (shortest, longest) = result.dwell_time_s, USUAL_TIME_S
     yield Check(

@@ -30,6 +30,7 @@ def source_checks(e: Evidence) -> Iterator[Check]:
         if clinical
         else f"table {table.name!r} or its applicator is not marked clinical: not for treating patients",
     )
+    yield _anisotropy_check(e)
     yield _acceptance_check(e.plan.source)
     yield _output_check(e)
     named, used = table.applicator.casefold(), e.plan.source.applicator.casefold()
@@ -55,6 +56,26 @@ def source_checks(e: Evidence) -> Iterator[Check]:
             else f"prescription and canal lie inside the table's trusted range {low:g} to {high:g} mm"
         ),
     )
+
+
+def _anisotropy_check(e: Evidence) -> Check:
+    """What is known of the dose in other directions than sideways."""
+    polar, asked = e.table.anisotropy, e.plan.prescription
+    found: list[str] = []
+    if polar is None:
+        percent = e.plan.result.uncertainty.anisotropy_percent
+        message = f"isotropic assumed: the table gives no polar anisotropy; {percent:.0f} % (k=1) in the budget for it"
+    else:
+        message = "the table gives a polar anisotropy; radii and depths are sideways, in the transverse plane"
+        if polar.completed:
+            found.append("its angles end at 90 degrees, forwards and backwards are taken as alike")
+        if asked.depth_from == "tip" and asked.depth_from_source_mm is not None:
+            forwards = float(polar.factor_at(asked.depth_from_source_mm, float(polar.theta_deg[0])))
+            found.append(
+                f"a depth from the tip is meant forwards, where that distance gets {forwards * asked.dose_gy:.2g} Gy "
+                f"(at {polar.theta_deg[0]:g} degrees)"
+            )
+    return Check(id="polar-anisotropy", status="warn" if found else "pass", message="; ".join((message, *found)))
 
 
 def _acceptance_check(source: PlanSource) -> Check:

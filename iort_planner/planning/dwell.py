@@ -19,8 +19,17 @@ def dwell_time(table: DepthDoseTable, dose: AnyQuantity, distance: AnyQuantity) 
     DepthDoseRangeError
         If the distance lies outside the table.
     """
-    rate = magnitude_in(table.dose_rate_at(distance), "Gy/min", "dose rate")
-    return Quantity(60.0 * magnitude_in(dose, "Gy", "dose") / rate, "s")
+    return time_for(dose, table.dose_rate_at(distance))
+
+
+def time_for(dose: AnyQuantity, rate: AnyQuantity) -> AnyQuantity:
+    """Beam-on time that gives ``dose`` at a dose rate, s."""
+    return Quantity(60.0 * magnitude_in(dose, "Gy", "dose") / magnitude_in(rate, "Gy/min", "dose rate"), "s")
+
+
+def dose_in(time: AnyQuantity, rate: AnyQuantity) -> AnyQuantity:
+    """Physical dose to water that a dose rate gives in ``time``, Gy; same shape as ``rate``."""
+    return Quantity(magnitude_in(rate, "Gy/min", "dose rate") * magnitude_in(time, "s", "time") / 60.0, "Gy")
 
 
 def dose_at(table: DepthDoseTable, time: AnyQuantity, distance: AnyQuantity) -> AnyQuantity:
@@ -31,8 +40,7 @@ def dose_at(table: DepthDoseTable, time: AnyQuantity, distance: AnyQuantity) -> 
     DepthDoseRangeError
         If the distance lies outside the table.
     """
-    rate = magnitude_in(table.dose_rate_at(distance), "Gy/min", "dose rate")
-    return Quantity(rate * magnitude_in(time, "s", "time") / 60.0, "Gy")
+    return dose_in(time, table.dose_rate_at(distance))
 
 
 def isodose_radius(table: DepthDoseTable, dose: AnyQuantity, time: AnyQuantity) -> AnyQuantity | None:

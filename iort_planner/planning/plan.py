@@ -16,6 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 # by their own names too: a plan's parts are found in one module
+from iort_planner.planning.plan_result import Band as Band
+from iort_planner.planning.plan_result import Biology as Biology
+from iort_planner.planning.plan_result import EngineResult as EngineResult
+from iort_planner.planning.plan_result import PlanBiologicalDose as PlanBiologicalDose
+from iort_planner.planning.plan_result import PlanCordLimit as PlanCordLimit
+from iort_planner.planning.plan_result import Result as Result
+from iort_planner.planning.plan_result import Uncertainty as Uncertainty
+from iort_planner.planning.plan_result import Vector as Vector
 from iort_planner.planning.plan_source import PlanAcceptance as PlanAcceptance
 from iort_planner.planning.plan_source import PlanOutput as PlanOutput
 from iort_planner.planning.plan_source import PlanSecondCheck as PlanSecondCheck
@@ -26,8 +34,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SCHEMA = "iort-planner/plan/1"
-
-Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +161,7 @@ class PlanCord:
     distance_from_source_mm: float
     distance_from_tip_mm: float
     nearest_point_lps_mm: Vector
+    max_dose_point_lps_mm: Vector | None
     max_dose_gy: float | None
     max_dose_gy_rbe: float | None
     notes: tuple[str, ...]
@@ -233,58 +240,6 @@ class Dwell:
     needle: str
     source_lps_mm: Vector
     time_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineResult:
-    """What one dose engine says."""
-
-    canal_max_gy: float
-    canal_max_gy_rbe: float
-    dose_at_prescription_gy: float | None
-    dwell_time_for_limit_s: float
-    dose_to: str
-    uncertainty_percent: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Biology:
-    """RBE and where it comes from."""
-
-    rbe: float
-    rbe_source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Uncertainty:
-    """Relative and absolute k=1 uncertainties and the k=2 bands that follow from them."""
-
-    table_percent: float
-    tip_mm: float
-    canal_mm: float
-    canal_dose_percent: float
-    canal_dose_band_k2_gy: tuple[float, float]
-    dwell_time_band_k2_s: tuple[float, float]
-    isotropic_assumed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """Time, radii and doses; always from the water engine."""
-
-    dwell_time_s: float
-    max_safe_dwell_time_s: float
-    isodose_radius_mm: dict[str, float | None]
-    canal_max_gy: float
-    canal_max_gy_rbe: float
-    applicator_surface_gy: float | None
-    nearest_table_radius_mm: float
-    nearest_table_dose_gy: float
-    engine: str
-    engines: dict[str, EngineResult]
-    target: None
-    biology: Biology
-    uncertainty: Uncertainty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,6 +64,7 @@ class PlanSource:
     table_sha256: str
     table_origin: str
     table_uncertainty_percent: float
+    table_notes: tuple[str, ...]
     applicator: str
     applicator_sha256: str
     applicator_origin: str

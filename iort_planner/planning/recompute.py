@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iort_planner.planning.plan import Plan
+    from iort_planner.planning.plan import Plan, Vector
+
+# polar angles in degrees from the distal axis, distances in mm, a row of factors for each angle
+Polar = tuple[list[float], list[float], list[list[float]]]
 
 _ROWS = 5
 _EDGE = 1e-9  # a radius that is a row's own comes back as that row
@@ -47,6 +50,34 @@ def rate_gy_per_min(rows: Sequence[tuple[float, float]], distance_mm: float) -> 
         for n in range(len(xs) - width):
             ys[n] = ((x - xs[n + width]) * ys[n] + (xs[n] - x) * ys[n + 1]) / (xs[n] - xs[n + width])
     return math.exp(ys[0])
+
+
+def polar_factor(polar: Polar | None, plan: Plan, point: Vector) -> float:
+    """Factor on the transverse plane's dose rate at a point: linear in angle and distance, held beyond the distances.
+
+    NaN at angles that the rows do not reach; 1 for a table without a polar anisotropy.
+    """
+    if polar is None:
+        return 1.0
+    angles, distances, factors = polar
+    source, axis = plan.dwells[0].source_lps_mm, plan.needles[0].axis_lps
+    offset = [a - b for a, b in zip(point, source, strict=True)]
+    forwards = -sum(a * b for a, b in zip(offset, axis, strict=True))
+    length = math.hypot(*offset)
+    angle = math.degrees(math.acos(max(-1.0, min(1.0, forwards / length))))
+    if not angles[0] - 1e-6 <= angle <= angles[-1] + 1e-6:
+        return math.nan
+    return _linear(angles, [_linear(distances, row, length) for row in factors], angle)
+
+
+def _linear(nodes: Sequence[float], values: Sequence[float], at: float) -> float:
+    if at <= nodes[0]:
+        return values[0]
+    for n in range(1, len(nodes)):
+        if at <= nodes[n]:
+            part = (at - nodes[n - 1]) / (nodes[n] - nodes[n - 1])
+            return values[n - 1] + part * (values[n] - values[n - 1])
+    return values[-1]
 
 
 def radius_mm(rows: Sequence[tuple[float, float]], rate: float) -> float | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WARN_PERCENT, FAIL_PERCENT = 3.0, 5.0  # issue 4, item 5; clean tables agree within 0.5 %
 _SLIP_MM = 0.01  # points are stored to the last bit; this much is no rounding
+_HOTTER = 1e-3  # the highest dose on a wall is found to 0.05 %
 _SAME_EDGE = (
     1e-5  # of a dose rate: so near to a table's end, inside or outside is rounding; radii's keys have six digits
 )
@@ -78,7 +79,10 @@ class _Pair:
 
 
 def second_check(
-    plan: Plan, rows: Sequence[tuple[float, float]], limits: SecondCheckLimits = DEFAULT_LIMITS
+    plan: Plan,
+    rows: Sequence[tuple[float, float]],
+    limits: SecondCheckLimits = DEFAULT_LIMITS,
+    polar: recompute.Polar | None = None,
 ) -> tuple[PlanSecondCheck, Check]:
     """Recompute a plan and compare.
 
@@ -88,6 +92,8 @@ def second_check(
     rows : sequence of (float, float), (mm, Gy/min)
         Of the table as read, distances from the source centre, without the output of the day.
     limits : SecondCheckLimits
+    polar : tuple of lists or None
+        The table's polar anisotropy as read.
 
     Returns
     -------
@@ -102,8 +108,8 @@ def second_check(
         problem = f"the table's rows cannot be used: {problem}"
     else:
         try:
-            problem = _contradiction(plan)
-            pairs = list(_pairs(plan, rows))
+            problem = _contradiction(plan) or _hotter_elsewhere(plan, rows, polar)
+            pairs = list(_pairs(plan, rows, polar))
         except (ArithmeticError, ValueError) as error:
             problem = f"the plan's numbers cannot be recomputed ({error})"
     percents = {pair.name: pair.percent for pair in pairs}
@@ -147,8 +153,19 @@ def _contradiction(plan: Plan) -> str | None:
     return None
 
 
-def _pairs(plan: Plan, rows: Sequence[tuple[float, float]]) -> Iterator[_Pair]:
-    """Every number that is looked at; what an anisotropic table does to a dose rate belongs into ``rate``."""
+def _hotter_elsewhere(plan: Plan, rows: Sequence[tuple[float, float]], polar: recompute.Polar | None) -> str | None:
+    """Whether a point of the canal that the plan stores gets more than the one it calls the hottest."""
+    source = plan.dwells[0].source_lps_mm
+    hottest, *others = (
+        recompute.rate_gy_per_min(rows, math.dist(source, point)) * recompute.polar_factor(polar, plan, point)
+        for point in (plan.result.canal_max_point_lps_mm, plan.canal.nearest_point_lps_mm, *plan.canal.points_lps_mm)
+    )
+    more = [100.0 * (rate / hottest - 1.0) for rate in others if rate > hottest * (1.0 + _HOTTER)]
+    return f"another point of the canal gets {max(more):.2f} % more than the plan's highest dose" if more else None
+
+
+def _pairs(plan: Plan, rows: Sequence[tuple[float, float]], polar: recompute.Polar | None) -> Iterator[_Pair]:
+    """Every number that is looked at."""
     asked, result, canal = plan.prescription, plan.result, plan.canal
     factor = recompute.output_factor(plan)
     minutes = sum(dwell.time_s for dwell in plan.dwells) / 60.0
@@ -159,6 +176,8 @@ def _pairs(plan: Plan, rows: Sequence[tuple[float, float]]) -> Iterator[_Pair]:
     source, tip = plan.dwells[0].source_lps_mm, plan.needles[0].tip_lps_mm
     to_canal = math.dist(source, canal.nearest_point_lps_mm)
     to_tip = math.dist(tip, canal.segments.tip.to_lps_mm)
+    hottest = result.canal_max_point_lps_mm
+    canal_rate = rate(math.dist(source, hottest)) * recompute.polar_factor(polar, plan, hottest)
     yield _Pair("distances", "canal from source centre", canal.distance_from_source_mm, to_canal)
     yield _Pair("distances", "canal from tip", canal.distance_from_tip_mm, to_tip)
     if canal.points_lps_mm:  # the wall of a found or drawn canal is not in the plan
@@ -166,7 +185,7 @@ def _pairs(plan: Plan, rows: Sequence[tuple[float, float]]) -> Iterator[_Pair]:
         yield _Pair("distances", "nearest of the points by hand", to_canal, nearest)
     depth = recompute.depth_from_source_mm(plan)
     if depth is None:
-        time_s = 60.0 * asked.limit_gy / rate(to_canal)
+        time_s = 60.0 * asked.limit_gy / canal_rate
         radius = recompute.radius_mm(rows, asked.dose_gy / minutes / factor)
         yield _radius(
             "depth from source centre", asked.depth_from_source_mm, radius, rows, asked.dose_gy, minutes * factor
@@ -178,12 +197,12 @@ def _pairs(plan: Plan, rows: Sequence[tuple[float, float]]) -> Iterator[_Pair]:
     if plan.source.output is not None:
         yield _Pair("output", "output of the day", plan.source.output.corrected_ratio, factor)
 
-    safe_s = 60.0 * asked.limit_gy / rate(to_canal)
+    safe_s = 60.0 * asked.limit_gy / canal_rate
     yield _Pair("times", "dwell time", result.dwell_time_s, time_s)
     yield _Pair("times", "dwells in all", 60.0 * minutes, time_s)
     yield _Pair("times", "largest safe time", result.max_safe_dwell_time_s, safe_s)
 
-    canal_gy = rate(to_canal) * minutes
+    canal_gy = canal_rate * minutes
     yield _Pair("doses", "canal dose", result.canal_max_gy, canal_gy)
     if depth is not None:
         yield _Pair("doses", "prescribed dose", asked.dose_gy, rate(depth) * minutes)
@@ -210,8 +229,11 @@ def _pairs(plan: Plan, rows: Sequence[tuple[float, float]]) -> Iterator[_Pair]:
     if cord is not None:
         to_cord = math.dist(source, cord.nearest_point_lps_mm)
         yield _Pair("distances", "cord from source centre", cord.distance_from_source_mm, to_cord)
+        hot = cord.max_dose_point_lps_mm or cord.nearest_point_lps_mm
         inside = rows[0][0] <= to_cord <= rows[-1][0]
-        cord_gy = rate(to_cord) * minutes if inside else None
+        cord_gy = None
+        if inside:
+            cord_gy = rate(math.dist(source, hot)) * recompute.polar_factor(polar, plan, hot) * minutes
         yield _Pair("doses", "cord dose", cord.max_dose_gy, cord_gy)
         weighted = None if cord_gy is None else cord_gy * asked.rbe
         yield _Pair("Gy(RBE)", "cord dose, RBE-weighted", cord.max_dose_gy_rbe, weighted)

@@ -54,11 +54,10 @@ def headline(plan: Plan) -> list[tuple[str, str, str]]:
 def bands(plan: Plan) -> Rows:
     """The k=2 bands and what they stand on, the applicator included, for the first page."""
     bands_of, canal = plan.result.uncertainty, plan.canal
-    low, high = (dose_number(dose) for dose in bands_of.canal_dose_band_k2_gy)
     shortest, longest = (format_time(time) for time in bands_of.dwell_time_band_k2_s)
     return [
-        ("Canal dose, k=2 band", f"{low} to {high} Gy"),
-        ("Dwell time, k=2 of the table", f"{shortest} to {longest}"),
+        ("Canal dose, k=2 band", bands_of.canal_dose_text),
+        ("Dwell time, k=2 of dose rate", f"{shortest} to {longest}"),
         ("Radiolucent surface to canal", f"{canal.distance_from_surface_mm:.1f} mm"),
         # a wrong applicator moves the tip and with it everything else
         ("Applicator", f"{plan.source.applicator}, tip to source {plan.source.tip_to_source_mm:.1f} mm"),
@@ -76,7 +75,7 @@ def named(plan: Plan) -> Rows:
         rows.append(
             (
                 "Cord or sac",
-                f"{cord.distance_from_source_mm:.1f} mm from the source centre, at most {cord_dose_text(cord)} "
+                f"{cord.distance_from_source_mm:.1f} mm from the source centre, at most {cord_dose_text(plan, cord)} "
                 f"({cord.structure} of {cord.file})",
             )
         )
@@ -216,10 +215,10 @@ def _geometry(plan: Plan) -> Rows:
             ("HU at the source", plan.level.hu_text),
         ]
         rows += [("why not known", plan.level.note)] if plan.level.note else []
-    return rows + ([] if plan.cord is None else _cord(plan.cord))
+    return rows + ([] if plan.cord is None else _cord(plan, plan.cord))
 
 
-def _cord(cord: PlanCord) -> Rows:
+def _cord(plan: Plan, cord: PlanCord) -> Rows:
     return [
         (
             "cord or sac: file, structure",
@@ -230,16 +229,16 @@ def _cord(cord: PlanCord) -> Rows:
             f"from the source centre {cord.distance_from_source_mm:.1f} mm, from the tip {cord.distance_from_tip_mm:.1f} mm",
         ),
         ("its point nearest to the source", point_text(cord.nearest_point_lps_mm)),
-        ("cord or sac, highest dose", cord_dose_text(cord)),
+        ("cord or sac, highest dose", cord_dose_text(plan, cord)),
         ("SHA-256 of its file", cord.sha256),
     ]
 
 
-def cord_dose_text(cord: PlanCord) -> str:
+def cord_dose_text(plan: Plan, cord: PlanCord) -> str:
     """Highest dose of the cord, or that the table does not reach it."""
     if cord.max_dose_gy is None or cord.max_dose_gy_rbe is None:
         return "outside the table"
-    return computed_text(cord.max_dose_gy, cord.max_dose_gy_rbe)
+    return computed_text(cord.max_dose_gy, cord.max_dose_gy_rbe, plan.result.uncertainty.dose_rate_percent)
 
 
 def _source(plan: Plan) -> Rows:
@@ -299,15 +298,17 @@ def _dose(plan: Plan) -> Rows:
             "largest safe dwell time",
             f"{plan.max_safe_dwell_time_text} ({result.max_safe_dwell_time_s:.1f} s)",
         ),
-        ("canal, highest dose", computed_text(result.canal_max_gy, result.canal_max_gy_rbe)),
+        ("canal, highest dose", computed_text(result.canal_max_gy, result.canal_max_gy_rbe, bands.canal_dose_percent)),
         (
             "canal dose, k=2 band",
-            f"{dose_number(bands.canal_dose_band_k2_gy[0])} to {dose_number(bands.canal_dose_band_k2_gy[1])} Gy "
-            f"({bands.canal_dose_percent:.0f} %, k=1: table {bands.table_percent:.0f} %, tip {bands.tip_mm:.1f} mm, "
-            f"canal {bands.canal_mm:.1f} mm)" + ("; isotropic source assumed" if bands.isotropic_assumed else ""),
+            f"{bands.canal_dose_text}; over its limit with a probability of {100.0 * bands.probability_over_limit:.0f} %",
         ),
         (
-            "dwell time, k=2 of the table",
+            "its uncertainty, k=1",
+            f"{bands.canal_dose_percent:.0f} %: {bands.parts_text} (tip {bands.tip_mm:.1f} mm, wall {bands.canal_mm:.1f} mm)",
+        ),
+        (
+            "dwell time, k=2 of the dose rate",
             f"{format_time(bands.dwell_time_band_k2_s[0])} to {format_time(bands.dwell_time_band_k2_s[1])}",
         ),
         ("isodoses", ";  ".join(level.legend for level in isodose_levels(plan))),
@@ -322,6 +323,7 @@ def _dose(plan: Plan) -> Rows:
             ),
         ),
     ]
+    rows += _biology(plan)
     checked = plan.second_check
     rows.append(
         (
@@ -333,15 +335,34 @@ def _dose(plan: Plan) -> Rows:
         prescribed = (
             "–" if engine.dose_at_prescription_gy is None else f"{dose_number(engine.dose_at_prescription_gy)} Gy"
         )
+        canal = computed_text(engine.canal_max_gy, engine.canal_max_gy_rbe, engine.uncertainty_percent)
         rows.append(
             (
                 f"engine {name}" + (" (sets the time)" if name == result.engine else ""),
-                f"canal {computed_text(engine.canal_max_gy, engine.canal_max_gy_rbe)}; at the prescription {prescribed}; "
+                f"canal {canal}; at the prescription {prescribed}; "
                 f"time for the limit {format_time(engine.dwell_time_for_limit_s)}; dose to {engine.dose_to}; "
                 f"± {engine.uncertainty_percent:.0f} % (k=1)",
             )
         )
     return rows
+
+
+def _biology(plan: Plan) -> Rows:
+    """BED, EQD2 and published limits of the cord beside the canal's dose."""
+    biology = plan.result.biology
+    rows: Rows = [
+        (
+            f"EQD2, {dose.tissue}",
+            f"{dose.eqd2_gy_rbe:.0f} Gy(RBE), BED {dose.bed_gy_rbe:.0f} Gy(RBE), alpha/beta {dose.alpha_beta_gy:g} Gy "
+            f"({dose.source})",
+        )
+        for dose in biology.canal
+    ]
+    notes = dict.fromkeys(dose.note for dose in biology.canal if dose.note)
+    rows += [("linear-quadratic model", note) for note in notes]
+    return rows + [
+        ("published cord limit", f"{limit.text} ({limit.convention}; {limit.source})") for limit in biology.cord_limits
+    ]
 
 
 def _software(plan: Plan) -> Rows:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iort_planner.units import Quantity, rbe_weighted
+from iort_planner.units import Quantity, decimals_for, rbe_weighted
 
 if TYPE_CHECKING:
     from iort_planner.planning.plan import Plan
@@ -134,15 +134,17 @@ def dose_number(dose: float) -> str:
     return f"{dose:.{max(0, 2 - exponent)}f}"
 
 
-def computed_text(dose_gy: float, dose_gy_rbe: float) -> str:
-    """A computed dose and its RBE-weighted twin from the plan."""
-    return f"{dose_number(dose_gy)} Gy | {dose_number(dose_gy_rbe)} Gy(RBE)"
+def computed_text(dose_gy: float, dose_gy_rbe: float, percent: float) -> str:
+    """A computed dose and its RBE-weighted twin from the plan, with no more digits than ``percent`` (k=1) justifies."""
+    texts = (
+        f"{dose:.{decimals_for(percent / 100.0 * dose)}f}" if dose > 0.0 and percent > 0.0 else dose_number(dose)
+        for dose in (dose_gy, dose_gy_rbe)
+    )
+    return "{} Gy | {} Gy(RBE)".format(*texts)
 
 
 def canal_text(plan: Plan) -> str:
     """The canal's highest dose, called nominal since the k=2 band goes beyond it, with its limit."""
     result, prescription = plan.result, plan.prescription
-    return (
-        f"canal maximum {computed_text(result.canal_max_gy, result.canal_max_gy_rbe)}, nominal  "
-        f"(limit {level_text(prescription.limit_gy, prescription.rbe)})"
-    )
+    highest = computed_text(result.canal_max_gy, result.canal_max_gy_rbe, result.uncertainty.canal_dose_percent)
+    return f"canal maximum {highest}, nominal  (limit {level_text(prescription.limit_gy, prescription.rbe)})"

@@ -13,16 +13,22 @@ import dataclasses
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iort_planner.applicator import DepthReference
-from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError, InputError
+from iort_planner.dose.points import rate_at_points
+from iort_planner.errors import DepthDoseRangeError, InputError
+from iort_planner.geometry.canal import SpinalCanal, canal_from_points
+from iort_planner.geometry.needle import Needle
+from iort_planner.planning import doses
 from iort_planner.planning.dwell import dose_at, dwell_time, isodose_radius
 from iort_planner.planning.prescription import Prescription
+from iort_planner.source.depth_dose import DepthDoseTable
 from iort_planner.source.polar import PolarAnisotropy
-from iort_planner.units import Quantity
+from iort_planner.units import FloatArray, Quantity
 from tests import planning_cases as cases
 
 TABLE = cases.TABLE
@@ -165,19 +171,90 @@ def test_an_impossible_prescription_cannot_exist(given: dict[str, float], messag
     assert str(caught.value).startswith(message)
 
 
-def test_the_uncertainty_of_the_canal_dose_is_that_of_table_and_position_in_ln_d() -> None:
+def test_the_uncertainty_of_the_canal_dose_is_that_of_its_parts_in_ln_d() -> None:
     plan = cases.plan(wall=cases.canal(10.0))
     u = plan.result.uncertainty
     exponent = TABLE.local_exponent(Quantity(10.0, "mm"))
-    expected = math.hypot(0.19, exponent * math.hypot(0.2, 0.3) / 10.0)
+    # 19 % table at 10 mm, 5 % output not measured, 10 % isotropy assumed; tip 0.2 mm over three directions, wall 0.3 mm
+    per_mm = exponent / 10.0
+    rate = math.hypot(0.19, 0.05, 0.10, u.interpolation_percent / 100.0)
+    expected = math.hypot(rate, per_mm * 0.2 / math.sqrt(3.0), per_mm * 0.3)
 
+    assert u.interpolation_percent < 0.02
+    assert u.dose_rate_percent == pytest.approx(100 * rate)
     assert u.canal_dose_percent == pytest.approx(100 * expected)
-    np.testing.assert_allclose(u.canal_dose_band_k2_gy, 8.0 * np.exp([-2 * expected, 2 * expected]))
+    low, high = u.canal_dose_band_k2_gy
+    assert low is not None
+    assert high is not None
+    # nearly ln-normal at so small a distance error: within 2 % of each end
+    np.testing.assert_allclose([low, high], 8.0 * np.exp([-2 * expected, 2 * expected]), rtol=0.02)
 
 
-def test_a_polar_table_is_refused_rather_than_planned_as_if_it_were_isotropic() -> None:
-    polar = PolarAnisotropy(
-        theta_deg=np.array([0.0, 90.0, 180.0]), distance_mm=np.array([10.0]), factor=np.array([[1.3], [1.0], [0.5]])
-    )
-    with pytest.raises(DepthDoseTableError, match="polar anisotropy"):
-        cases.plan(table=dataclasses.replace(cases.TABLE, anisotropy=polar))
+POLAR = PolarAnisotropy(
+    theta_deg=np.array([0.0, 60.0, 90.0, 120.0, 180.0]),
+    distance_mm=np.array([10.0]),
+    factor=np.array([[1.5], [1.3], [1.0], [0.8], [0.5]]),
+)
+DISTAL = -cases.AXIS_LPS
+
+
+def wall_at(*angles_and_distances: tuple[float, float]) -> SpinalCanal:
+    """Wall points at polar angles (degrees from the distal axis) and distances from the source (mm)."""
+    side = np.array([0.0, 0.0, 1.0])
+    points = [
+        cases.SOURCE_LPS_MM + r * (math.cos(math.radians(a)) * DISTAL + math.sin(math.radians(a)) * side)
+        for a, r in angles_and_distances
+    ]
+    return dataclasses.replace(canal_from_points(np.array(points)), uncertainty_mm=0.3)
+
+
+def test_with_a_polar_table_the_time_keeps_the_hottest_point_of_the_wall_at_its_limit_not_the_nearest() -> None:
+    wall = wall_at((120.0, 11.0), (60.0, 12.0))
+    table = dataclasses.replace(TABLE, anisotropy=POLAR)
+    plan = cases.plan(table=table, wall=wall)
+    rate = float(TABLE.dose_rate_at(Quantity(12.0, "mm")).to("Gy/min").magnitude)
+
+    assert plan.canal.distance_from_source_mm == pytest.approx(11.0)
+    np.testing.assert_allclose(plan.result.canal_max_point_lps_mm, wall.vertices_lps_mm[1])
+    assert plan.result.dwell_time_s == pytest.approx(60.0 * 8.0 / (1.3 * rate))
+    assert not plan.result.uncertainty.isotropic_assumed
+    assert plan.result.uncertainty.anisotropy_percent == 0.0
+    assert {c.id: c.status for c in plan.checks}["second-check"] == "pass"
+
+
+def test_a_polar_table_of_ones_changes_no_time() -> None:
+    ones = PolarAnisotropy(theta_deg=np.array([0.0, 90.0, 180.0]), distance_mm=np.array([10.0]), factor=np.ones((3, 1)))
+    wall = wall_at((120.0, 11.0), (60.0, 12.0))
+    plain, polar = (cases.plan(table=t, wall=wall) for t in (TABLE, dataclasses.replace(TABLE, anisotropy=ones)))
+
+    assert polar.result.dwell_time_s == pytest.approx(plain.result.dwell_time_s, rel=1e-12)
+
+
+def test_a_depth_from_the_tip_with_a_polar_table_says_what_that_distance_gets_forwards() -> None:
+    table = dataclasses.replace(TABLE, anisotropy=POLAR)
+    plan = cases.plan(table=table, wall=wall_at((90.0, 20.0)), depth_mm=8.0, depth_from=DepthReference.TIP)
+    check = next(c for c in plan.checks if c.id == "polar-anisotropy")
+
+    assert check.status == "warn"
+    assert "gets 12 Gy" in check.message  # 8 Gy times 1.5
+
+
+def test_a_planted_hotter_point_fails_the_second_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first route takes the nearest point though another one gets more."""
+
+    def nearest(
+        table: DepthDoseTable, needle: Needle, points: FloatArray, faces: npt.NDArray[np.int64]
+    ) -> doses.Hottest:
+        point = points[0]
+        return doses.Hottest(
+            point_lps_mm=point,
+            rate=Quantity(float(rate_at_points(table, needle.source_lps_mm, needle.axis_lps, point)), "Gy/min"),
+        )
+
+    monkeypatch.setattr(doses, "_hottest", nearest)
+    table = dataclasses.replace(TABLE, anisotropy=POLAR)
+    plan = cases.plan(table=table, wall=wall_at((120.0, 11.0), (60.0, 12.0)))
+
+    check = next(c for c in plan.checks if c.id == "second-check")
+    assert check.status == "fail"
+    assert "another point of the canal gets" in check.message

@@ -104,7 +104,9 @@ def test_the_output_enters_the_time_and_leaves_what_is_reached_as_it_was(ratio: 
     assert after.cord is not None
     assert before.cord is not None
     assert after.cord.max_dose_gy == pytest.approx(before.cord.max_dose_gy, rel=1e-12)
-    assert after.result.uncertainty.canal_dose_percent == pytest.approx(before.result.uncertainty.canal_dose_percent)
+    # a measured output is surer than one that nobody looked at
+    assert (before.result.uncertainty.output_percent, after.result.uncertainty.output_percent) == (5.0, 2.0)
+    assert after.result.uncertainty.canal_dose_percent < before.result.uncertainty.canal_dose_percent
 
 
 def test_surface_dose_too_is_that_of_the_day() -> None:

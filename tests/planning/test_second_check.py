@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from iort_planner.applicator import DepthReference
 from iort_planner.errors import InputError
 from iort_planner.geometry.distance import CanalDistances, Segment
-from iort_planner.planning import make, output_of_day
+from iort_planner.planning import doses, make, output_of_day
 from iort_planner.planning.plan import Check, Plan, PlanSecondCheck
 from iort_planner.planning.recompute import radius_mm, rate_gy_per_min
 from iort_planner.planning.second_check import SecondCheckLimits, second_check
@@ -139,15 +139,16 @@ IMAGE = cases.image(size=21)  # small: its hash is the slow part
 # --- planted errors ---------------------------------------------------------------------------------------------------
 
 
-def of_make(name: str) -> Callable[..., Any]:
-    """A function of the first route, by the name under which `make` calls it."""
-    function: Callable[..., Any] = getattr(make, name)
+def of_doses(name: str) -> Callable[..., Any]:
+    """A function of the first route, by the name under which `doses` calls it."""
+    function: Callable[..., Any] = getattr(doses, name)
     return function
 
 
 def scaled_time(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = of_make("dwell_time")
-    monkeypatch.setattr(make, "dwell_time", lambda *args: right(*args) * factor)
+    for name in ("dwell_time", "time_for"):
+        right = of_doses(name)
+        monkeypatch.setattr(doses, name, lambda *args, right=right: right(*args) * factor)
 
 
 def scaled_rate(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,12 +177,12 @@ def scaled_correction(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scaled_dose(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = of_make("dose_at")
-    monkeypatch.setattr(make, "dose_at", lambda *args: right(*args) * factor)
+    right = of_doses("dose_in")
+    monkeypatch.setattr(doses, "dose_in", lambda *args: right(*args) * factor)
 
 
 def scaled_distance(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = of_make("canal_distances")
+    right: Callable[..., Any] = make.canal_distances  # type: ignore[attr-defined]  # as `make` calls it
 
     def wrong(*args: Any) -> CanalDistances:
         distances: CanalDistances = right(*args)
@@ -200,13 +201,13 @@ def scaled_depth(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scaled_radius(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = of_make("isodose_radius")
+    right = of_doses("isodose_radius")
 
     def wrong(*args: Any) -> AnyQuantity | None:
         radius = right(*args)
         return None if radius is None else radius * factor
 
-    monkeypatch.setattr(make, "isodose_radius", wrong)
+    monkeypatch.setattr(doses, "isodose_radius", wrong)
 
 
 PLACES: list[Callable[[float, pytest.MonkeyPatch], None]] = [

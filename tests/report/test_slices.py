@@ -326,7 +326,7 @@ def test_every_picture_states_intended_use_version_verdict_and_time(figure: Figu
     for part in ("not a medical device", "iort-planner 0.1.0", "WARN: 2 checks warn", "2 min 38 s"):
         assert part in words
     # nominal: the k=2 band goes beyond it
-    assert "canal maximum 7.96 Gy | 10.3 Gy(RBE), nominal  (limit 8 Gy | 10.4 Gy(RBE))" in words
+    assert "canal maximum 8.0 Gy | 10.3 Gy(RBE), nominal  (limit 8 Gy | 10.4 Gy(RBE))" in words
 
 
 def test_a_plan_on_points_shows_them_and_no_contour() -> None:

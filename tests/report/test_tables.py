@@ -78,6 +78,7 @@ def example_with_everything() -> Plan:
     cord = PlanCord(
         file="rs.dcm",
         sha256="ab" * 32,
+        max_dose_point_lps_mm=nearest,
         structure="2 SpinalCord",
         distance_from_source_mm=14.25,
         distance_from_tip_mm=16.75,

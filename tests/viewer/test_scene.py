@@ -98,7 +98,7 @@ def test_isodoses_are_balls_round_the_source(scene: Scene) -> None:
 
 
 def test_the_title_calls_the_canal_dose_nominal_and_gives_the_limit(scene: Scene) -> None:
-    assert scene.title[2] == "canal maximum 7.96 Gy | 10.3 Gy(RBE), nominal  (limit 8 Gy | 10.4 Gy(RBE))"
+    assert scene.title[2] == "canal maximum 8.0 Gy | 10.3 Gy(RBE), nominal  (limit 8 Gy | 10.4 Gy(RBE))"
 
 
 def test_an_isodose_outside_the_table_is_a_note_and_no_surface() -> None:
