@@ -21,12 +21,14 @@ def headline(plan: Plan) -> list[tuple[str, str, str]]:
     radii = {level.dose_gy: level for level in isodose_levels(plan)}
     level = next(v for v in radii.values() if "prescription" in v.role)
     radius = "outside the table" if level.radius_mm is None else f"{level.radius_mm:.1f} mm"
+    percent = result.uncertainty.canal_dose_percent
+    highest, weighted = computed_text(result.canal_max_gy, result.canal_max_gy_rbe, percent).split(" | ")
     return [
         ("Dwell time", plan.dwell_time_text, _how_set(plan)),
         (
             "Canal, highest dose",
-            f"{dose_number(result.canal_max_gy)} Gy",
-            f"{dose_number(result.canal_max_gy_rbe)} Gy(RBE); limit {level_text(prescription.limit_gy, rbe)}",
+            highest,
+            f"{weighted}; limit {level_text(prescription.limit_gy, rbe)}",
         ),
         (
             "Source centre to canal",

@@ -16,6 +16,7 @@ from iort_planner.planning.given import Automatic, CanalFile
 from iort_planner.planning.output_of_day import OutputOfDay
 from iort_planner.planning.plan import Plan
 from iort_planner.source.acceptance import AcceptanceStatus
+from iort_planner.source.polar import PolarAnisotropy
 from iort_planner.units import Quantity
 from tests import planning_cases as cases
 
@@ -57,12 +58,18 @@ def cannula_at(from_tip_mm: float) -> dict[str, Any]:
 
 LABEL_MAP = CanalFile(name="canal.nii.gz", sha256="0" * 64, structure="1", frame_verified=False, notes=())
 
+HALF_POLAR = dataclasses.replace(
+    CLINICAL,
+    anisotropy=PolarAnisotropy(theta_deg=np.array([0.0, 90.0]), distance_mm=np.array([10.0]), factor=np.ones((2, 1))),
+)
+
 TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
     ("canal-over-limit", "fail", {"wall": cases.canal(9.0)}),
     ("canal-margin", "warn", {"depth_mm": 12.95}),
     ("dwell-time-unusual", "warn", {"depth_mm": 5.0}),
     ("dwell-time-unusual", "warn", {"depth_mm": 19.0, "limit_gy": 50.0}),
     ("surface-dose-outside-table", "warn", {}),
+    ("polar-anisotropy", "warn", {"table": HALF_POLAR}),
     ("table-not-clinical", "warn", {"table": cases.TABLE}),
     ("table-not-clinical", "warn", {"applicator": cases.APPLICATOR}),
     ("table-applicator", "warn", {"table": dataclasses.replace(CLINICAL, applicator="balloon 40 mm")}),

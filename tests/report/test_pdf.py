@@ -107,7 +107,7 @@ def test_later_pages_hold_every_input_with_its_hash_and_origin() -> None:
         "12.8 L, 136.0 A, 429.0 I mm",
         "scale other",
         "uncertainty at most 20 % (k=1)",
-        "isotropic source assumed",
+        "isotropy assumed 10 %",
         "tip to source centre 3 mm",
         *(check.message for check in plan.checks),
     ):

@@ -100,7 +100,7 @@ def test_the_first_page_names_what_the_limit_refers_to_and_whatever_else_was_giv
 
     assert rows["The limit refers to"] == "bony canal wall (found automatically)"
     assert rows["Canal corrected"] == "by hand at 1 wall point(s); before that 12.3 mm from the source centre"
-    assert rows["Cord or sac"].startswith("14.2 mm from the source centre, at most 4.20 Gy | 5.46 Gy(RBE)")
+    assert rows["Cord or sac"].startswith("14.2 mm from the source centre, at most 4.2 Gy | 5.5 Gy(RBE)")
     assert "metal in the way, no dwell in it" in rows["Needle 2"]
 
 
