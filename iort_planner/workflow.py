@@ -29,7 +29,8 @@ from iort_planner.planning.prescription import Prescription
 from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits
 from iort_planner.report.folder import write_plan_folder
 from iort_planner.source.acceptance import status
-from iort_planner.source.table_file import read_table
+from iort_planner.source.table_file import read_source, read_table
+from iort_planner.source.tg43 import Tg43Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,9 +42,11 @@ if TYPE_CHECKING:
     from iort_planner.imaging.structures.read import Structure
     from iort_planner.imaging.volume import ImageGrid, Volume
     from iort_planner.planning.plan import Plan
+    from iort_planner.source.depth_dose import DepthDoseTable
     from iort_planner.units import FloatArray
 
 Point = tuple[float, float, float]
+ENGINES = ("water", "tg43")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,8 @@ class PlanRequest:
         Cord or thecal sac, files as for the canal; reported beside it, no limit refers to it.
     source, applicator : str
         Library name or file.
+    engine : str
+        ``water``, or ``tg43`` for a source of that kind: its dose by the formalism itself is added to the water engine's.
     output : OutputOfDay or None
         Output of the day, which every dose rate is multiplied by.
     second_check : SecondCheckLimits
@@ -91,6 +96,7 @@ class PlanRequest:
     cord_roi: str | None = None
     source: str = library.DEFAULT_TABLE
     applicator: str = library.DEFAULT_APPLICATOR
+    engine: str = "water"
     output: OutputOfDay | None = None
     second_check: SecondCheckLimits = DEFAULT_LIMITS
     prescription: Prescription = field(default_factory=Prescription)
@@ -105,6 +111,8 @@ class PlanRequest:
             raise InputError("points in place of a canal exclude a canal file and corrections; give one of them")
         if self.canal_roi is not None and self.canal_file is None:
             raise InputError("--canal-roi chooses a structure of a file; give --canal FILE too")
+        if self.engine not in ENGINES:
+            raise InputError(f"--engine {self.engine!r} must be one of {', '.join(ENGINES)}")
         if self.cord_roi is not None and self.cord_file is None:
             raise InputError("--cord-roi chooses a structure of a file; give --cord FILE too")
 
@@ -154,7 +162,7 @@ def plan_into(
         request.output.require_past(created.date())  # before the scan is read
     step("tables")
     applicator = read_applicator(request.applicator)
-    table = read_table(request.source, applicator)
+    table, tg43 = _source(request, applicator)
     step("scan")
     image = load_series(
         request.path,
@@ -182,6 +190,7 @@ def plan_into(
         table=table,
         applicator=applicator,
         prescription=request.prescription,
+        tg43=tg43,
         output=request.output,
         acceptance=status(table, created.date()) if table.clinical else None,
         second_check_limits=request.second_check,
@@ -195,22 +204,37 @@ def plan_into(
         created=created,
     )
     grid = dose_grid([needle.source_lps_mm], image.volume.grid)
-    dose = dose_on_grid(
-        table_of_the_day(table, request.output),
-        [needle.source_lps_mm],
-        [plan.result.dwell_time_s],
-        grid,
-        axes_lps=[needle.axis_lps],
-    )
+    dwells = ([needle.source_lps_mm], [plan.result.dwell_time_s], grid, [needle.axis_lps])
+    doses = {"dose": dose_on_grid(table_of_the_day(table, request.output), *dwells)}
+    if tg43 is not None:
+        from iort_planner.dose import tg43 as formalism
+
+        output = 1.0 if request.output is None else request.output.corrected_ratio
+        doses["dose_tg43"] = formalism.dose_on_grid(tg43, *dwells, output)
     return write_plan_folder(
         folder,
         plan=plan,
         volume=image.volume,
         canal_mask=wall.mask,
-        dose_gy=dose,
+        doses_gy=doses,
         dose_grid=grid,
         pictures=request.pictures,
         step=step,
+    )
+
+
+def _source(request: PlanRequest, applicator: Applicator) -> tuple[DepthDoseTable, Tg43Source | None]:
+    """The table for the water engine, and the TG-43 source that it comes from, if it does."""
+    if request.engine != "tg43":
+        return read_table(request.source, applicator), None
+    source = read_source(request.source, applicator)
+    if isinstance(source, Tg43Source):
+        from iort_planner.dose.tg43 import depth_dose_table
+
+        return depth_dose_table(source), source
+    raise InputError(
+        f"--engine tg43 needs a TG-43 source, table {request.source!r} is of another kind (depth-dose); give --source FILE "
+        "with a file of kind tg43, or leave out --engine"
     )
 
 

@@ -22,6 +22,7 @@ from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits
 from iort_planner.source.acceptance import Acceptance, AcceptanceStatus
 from iort_planner.source.depth_dose import DepthDoseTable
 from iort_planner.source.table_file import read_table
+from iort_planner.source.tg43 import Tg43Source
 
 NOW = dt.datetime(2026, 11, 22, 9, 30, tzinfo=dt.UTC)
 TABLE = read_table()
@@ -131,6 +132,7 @@ def plan(
     wall: SpinalCanal | None = None,
     table: DepthDoseTable = TABLE,
     applicator: Applicator = APPLICATOR,
+    tg43: Tg43Source | None = None,
     output: OutputOfDay | None = None,
     acceptance: AcceptanceStatus | None = None,
     second_check_limits: SecondCheckLimits = DEFAULT_LIMITS,
@@ -148,6 +150,7 @@ def plan(
         table=table,
         applicator=applicator,
         prescription=Prescription(**prescription),
+        tg43=tg43,
         output=output,
         acceptance=acceptance,
         second_check_limits=second_check_limits,

@@ -123,7 +123,12 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         choices=["source", "surface", "tip"],
         help="where that depth starts (default source); with --depth; see below",
     )
-    dose.add_argument("--engine", choices=["water"], default="water", help="dose engine (default water)")
+    dose.add_argument(
+        "--engine",
+        choices=["water", "tg43"],
+        default="water",
+        help="dose engine (default water); tg43, with a --source of that kind: dose by that formalism beside it",
+    )
     output = parser.add_argument_group("output of the day (the dwell time follows it)")
     output.add_argument(
         "--output-measured",
@@ -201,6 +206,7 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
         cord_file=args.cord,
         cord_roi=args.cord_roi,
         prescription=Prescription(depth_mm=args.depth, depth_from=DepthReference(args.depth_from or "source"), **doses),
+        engine=args.engine,
         output=_output(args),
         second_check=SecondCheckLimits(**limits),
         pictures=not args.no_pictures,

@@ -12,14 +12,23 @@ outwards. That is not done: g carries the whole fall of the dose, and this packa
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iort_planner.dose.points import polar_angles_deg
 from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError
 from iort_planner.source.depth_dose import DepthDoseTable
 from iort_planner.source.polar import PolarAnisotropy
 from iort_planner.source.tg43 import REFERENCE_DISTANCE_MM, RadialInterpolation, Tg43Source
 from iort_planner.units import AnyQuantity, FloatArray, Quantity, magnitude_in
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from iort_planner.imaging.volume import ImageGrid
 
 _GY_PER_MIN = 1.0 / (100.0 * 60.0)  # of 1 cGy/h
 _SMALL_ANGLE = 1e-3  # below it the series of atan(x)/x is exact to 1e-19
@@ -145,6 +154,7 @@ def depth_dose_table(source: Tg43Source) -> DepthDoseTable:
         derived=source.derived,
         file=source.file,
         sha256=source.sha256,
+        notes=(f"rows and polar factors computed from the TG-43 source in {source.file or source.name}",),
         anisotropy=PolarAnisotropy(
             theta_deg=theta,
             distance_mm=distance,
@@ -152,6 +162,56 @@ def depth_dose_table(source: Tg43Source) -> DepthDoseTable:
             completed=f.completed,
         ),
     )
+
+
+def rate_at_points(
+    source: Tg43Source, source_lps_mm: FloatArray, axis_lps: FloatArray, points_lps_mm: FloatArray
+) -> FloatArray:
+    """Dose rate (Gy/min) at points (..., 3) mm round a source whose axis runs from the tip towards the hub.
+
+    NaN where the source's tables give no value.
+
+    Raises
+    ------
+    DepthDoseTableError
+        If the source gives no air-kerma strength.
+    """
+    offsets = np.asarray(points_lps_mm, dtype=np.float64) - source_lps_mm
+    theta = polar_angles_deg(offsets, axis_lps)
+    rate = rate_cgy_per_h_u(source, np.linalg.norm(offsets, axis=-1), theta)
+    return rate * (_strength_u(source) * _GY_PER_MIN)
+
+
+def dose_on_grid(
+    source: Tg43Source,
+    sources_lps_mm: Sequence[FloatArray],
+    times_s: Sequence[float],
+    grid: ImageGrid,
+    axes_lps: Sequence[FloatArray],
+    output: float = 1.0,
+) -> npt.NDArray[np.float32]:
+    """Physical dose to water (Gy), shape (nk, nj, ni), by the formalism itself; NaN where it gives no value for a source.
+
+    Parameters
+    ----------
+    sources_lps_mm, times_s, axes_lps : sequences of one length
+        Source centre, time and axis (from the tip towards the hub) of each dwell.
+    grid : ImageGrid
+    output : float
+        Output of the day, which every dose rate is multiplied by.
+
+    Raises
+    ------
+    DepthDoseTableError
+        If the source gives no air-kerma strength.
+    """
+    ni, nj, nk = grid.size_voxels
+    dose = np.zeros(grid.shape, dtype=np.float32)
+    for k in range(nk):  # a slice at a time keeps the memory small
+        points = grid.crop((0, 0, k), (ni, nj, k + 1)).voxel_centres_lps_mm()[0]
+        for at, time_s, axis in zip(sources_lps_mm, times_s, axes_lps, strict=True):
+            dose[k] += (rate_at_points(source, at, axis, points) * (output * time_s / 60.0)).astype(np.float32)
+    return dose
 
 
 def _strength_u(source: Tg43Source) -> float:

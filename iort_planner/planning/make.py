@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from iort_planner import INTENDED_USE, __version__
 from iort_planner.geometry.distance import canal_distances
-from iort_planner.planning import describe
+from iort_planner.planning import describe, recompute
 from iort_planner.planning import plan as p
 from iort_planner.planning.checks import Evidence, run_checks
-from iort_planner.planning.doses import cord_of, prescribe
+from iort_planner.planning.doses import cord_of, prescribe, tg43_engine
 from iort_planner.planning.given import Automatic, CanalFile, Cord, Correction, limit_structure
 from iort_planner.planning.output_of_day import OutputOfDay, table_of_the_day
 from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits, second_check
+from iort_planner.source.tg43 import RadialInterpolation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from iort_planner.planning.prescription import Prescription
     from iort_planner.source.acceptance import AcceptanceStatus
     from iort_planner.source.depth_dose import DepthDoseTable
+    from iort_planner.source.polar import PolarAnisotropy
+    from iort_planner.source.tg43 import Tg43Source
 
 
 def make_plan(
@@ -39,6 +42,7 @@ def make_plan(
     table: DepthDoseTable,
     applicator: Applicator,
     prescription: Prescription,
+    tg43: Tg43Source | None = None,
     output: OutputOfDay | None = None,
     acceptance: AcceptanceStatus | None = None,
     second_check_limits: SecondCheckLimits = DEFAULT_LIMITS,
@@ -57,6 +61,8 @@ def make_plan(
     ----------
     table : DepthDoseTable
         As read; the output of the day is applied here.
+    tg43 : Tg43Source, optional
+        What ``table`` was computed from: its own engine's results are added, and the second check starts from it.
     output : OutputOfDay, optional
         Output of the day, which every dose rate is multiplied by.
     acceptance : AcceptanceStatus, optional
@@ -98,6 +104,11 @@ def make_plan(
     asked, dwells, result = prescribe(
         prescription, limit_of, table, applicator, needle, canal, distances, output_measured=output is not None
     )
+    if tg43 is not None:
+        factor = 1.0 if output is None else output.corrected_ratio
+        result = replace(
+            result, engines={**result.engines, "tg43": tg43_engine(prescription, asked, result, tg43, needle, factor)}
+        )
     plan = p.Plan(
         schema=p.SCHEMA,
         verdict="fail",  # until the checks have run
@@ -135,7 +146,23 @@ def make_plan(
             cord=cord,
         )
     )
-    polar = as_read.anisotropy
-    factors = None if polar is None else (polar.theta_deg.tolist(), polar.distance_mm.tolist(), polar.factor.tolist())
-    differences, second = second_check(plan, rows, second_check_limits, factors)
+    polar = None if as_read.anisotropy is None else _lists(as_read.anisotropy)
+    tables = None if tg43 is None else _as_read(tg43)
+    differences, second = second_check(plan, rows, second_check_limits, polar, tables)
     return replace(plan, verdict="pass", second_check=differences).with_checks(*checks, second)
+
+
+def _lists(polar: PolarAnisotropy) -> recompute.Polar:
+    return polar.theta_deg.tolist(), polar.distance_mm.tolist(), polar.factor.tolist()
+
+
+def _as_read(source: Tg43Source) -> recompute.Tg43:
+    """A TG-43 source's numbers for the second check."""
+    strength_u = source.air_kerma_strength_u or 0.0  # 0 cannot come here, and fails the second check if it does
+    return recompute.Tg43(
+        gy_per_min=source.dose_rate_constant_cgy_per_h_u * strength_u / 6000.0,
+        active_length_mm=source.active_length_mm,
+        radial=list(zip(source.radial_distance_mm.tolist(), source.radial_dose.tolist(), strict=True)),
+        linear=source.radial_interpolation is RadialInterpolation.LINEAR,
+        polar=_lists(source.anisotropy),
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 # polar angles in degrees from the distal axis, distances in mm, a row of factors for each angle
 Polar = tuple[list[float], list[float], list[list[float]]]
+
+
+class Tg43(NamedTuple):
+    """A TG-43 source as read; ``radial`` holds rows (mm, g), between which ln g is linear, or g if ``linear``."""
+
+    gy_per_min: float  # at 10 mm and 90 degrees: dose-rate constant times air-kerma strength
+    active_length_mm: float
+    radial: list[tuple[float, float]]
+    linear: bool
+    polar: Polar
+
 
 _ROWS = 5
 _EDGE = 1e-9  # a radius that is a row's own comes back as that row
@@ -57,17 +68,49 @@ def polar_factor(polar: Polar | None, plan: Plan, point: Vector) -> float:
 
     NaN at angles that the rows do not reach; 1 for a table without a polar anisotropy.
     """
-    if polar is None:
-        return 1.0
-    angles, distances, factors = polar
+    return 1.0 if polar is None else _factor(polar, *distance_and_angle(plan, point))
+
+
+def distance_and_angle(plan: Plan, point: Vector) -> tuple[float, float]:
+    """Of a point from the first dwell's source centre: mm, and degrees from the distal axis."""
     source, axis = plan.dwells[0].source_lps_mm, plan.needles[0].axis_lps
     offset = [a - b for a, b in zip(point, source, strict=True)]
     forwards = -sum(a * b for a, b in zip(offset, axis, strict=True))
     length = math.hypot(*offset)
-    angle = math.degrees(math.acos(max(-1.0, min(1.0, forwards / length))))
-    if not angles[0] - 1e-6 <= angle <= angles[-1] + 1e-6:
+    return length, math.degrees(math.acos(max(-1.0, min(1.0, forwards / length))))
+
+
+def tg43_gy_per_min(source: Tg43, distance_mm: float, angle_deg: float) -> float:
+    """Dose rate by TG-43U1, equation 1 (Rivard et al. 2004, doi:10.1118/1.1646040); NaN outside the rows.
+
+    The line's geometry function is written with the angle between the ways to its two ends.
+    """
+    rows = source.radial
+    if not rows[0][0] <= distance_mm <= rows[-1][0]:
         return math.nan
-    return _linear(angles, [_linear(distances, row, length) for row in factors], angle)
+    radii, values = [r for r, _ in rows], [g if source.linear else math.log(g) for _, g in rows]
+    radial = _linear(radii, values, distance_mm)
+    fall = _geometry(source.active_length_mm, distance_mm, angle_deg) / _geometry(source.active_length_mm, 10.0, 90.0)
+    shape = fall * (radial if source.linear else math.exp(radial))
+    return source.gy_per_min * shape * _factor(source.polar, distance_mm, angle_deg)
+
+
+def _geometry(length_mm: float, distance_mm: float, angle_deg: float) -> float:
+    along = distance_mm * math.cos(math.radians(angle_deg))
+    across = distance_mm * math.sin(math.radians(angle_deg))
+    if length_mm == 0.0:
+        return 1.0 / distance_mm**2
+    if across < 1e-6 * distance_mm:
+        return 1.0 / (distance_mm**2 - 0.25 * length_mm**2)
+    seen = math.atan2(across, along - 0.5 * length_mm) - math.atan2(across, along + 0.5 * length_mm)
+    return seen / (length_mm * across)
+
+
+def _factor(polar: Polar, distance_mm: float, angle_deg: float) -> float:
+    angles, distances, factors = polar
+    if not angles[0] - 1e-6 <= angle_deg <= angles[-1] + 1e-6:
+        return math.nan
+    return _linear(angles, [_linear(distances, row, distance_mm) for row in factors], angle_deg)
 
 
 def _linear(nodes: Sequence[float], values: Sequence[float], at: float) -> float:

@@ -83,6 +83,7 @@ def second_check(
     rows: Sequence[tuple[float, float]],
     limits: SecondCheckLimits = DEFAULT_LIMITS,
     polar: recompute.Polar | None = None,
+    tg43: recompute.Tg43 | None = None,
 ) -> tuple[PlanSecondCheck, Check]:
     """Recompute a plan and compare.
 
@@ -94,6 +95,8 @@ def second_check(
     limits : SecondCheckLimits
     polar : tuple of lists or None
         The table's polar anisotropy as read.
+    tg43 : Tg43 or None
+        The TG-43 source as read, where rows and polar anisotropy were computed from one: doses are recomputed from it too.
 
     Returns
     -------
@@ -109,7 +112,7 @@ def second_check(
     else:
         try:
             problem = _contradiction(plan) or _hotter_elsewhere(plan, rows, polar)
-            pairs = list(_pairs(plan, rows, polar))
+            pairs = [*_pairs(plan, rows, polar), *([] if tg43 is None else _tg43_pairs(plan, tg43))]
         except (ArithmeticError, ValueError) as error:
             problem = f"the plan's numbers cannot be recomputed ({error})"
     percents = {pair.name: pair.percent for pair in pairs}
@@ -237,6 +240,26 @@ def _pairs(plan: Plan, rows: Sequence[tuple[float, float]], polar: recompute.Pol
         yield _Pair("doses", "cord dose", cord.max_dose_gy, cord_gy)
         weighted = None if cord_gy is None else cord_gy * asked.rbe
         yield _Pair("Gy(RBE)", "cord dose, RBE-weighted", cord.max_dose_gy_rbe, weighted)
+
+
+def _tg43_pairs(plan: Plan, source: recompute.Tg43) -> Iterator[_Pair]:
+    """Both engines against the formalism's own tables."""
+    asked, result = plan.prescription, plan.result
+    factor, minutes = recompute.output_factor(plan), sum(dwell.time_s for dwell in plan.dwells) / 60.0
+    at_canal = recompute.distance_and_angle(plan, result.canal_max_point_lps_mm)
+    canal_rate = factor * recompute.tg43_gy_per_min(source, *at_canal)
+    engine = result.engines["tg43"]
+    yield _Pair("TG-43", "canal dose, from the TG-43 tables", result.canal_max_gy, canal_rate * minutes)
+    yield _Pair("TG-43", "tg43 engine, canal dose", engine.canal_max_gy, canal_rate * minutes)
+    yield _Pair(
+        "TG-43", "tg43 engine, largest safe time", engine.dwell_time_for_limit_s, 60.0 * asked.limit_gy / canal_rate
+    )
+    depth = recompute.depth_from_source_mm(plan)
+    depth = asked.depth_from_source_mm if depth is None else depth
+    if depth is not None:
+        at_depth = factor * recompute.tg43_gy_per_min(source, depth, 90.0) * minutes
+        yield _Pair("TG-43", "prescribed dose, from the TG-43 tables", asked.dose_gy, at_depth)
+        yield _Pair("TG-43", "tg43 engine, prescribed dose", engine.dose_at_prescription_gy, at_depth)
 
 
 def _radius(

@@ -11,7 +11,7 @@ from iort_planner.imaging.nifti import write_nifti
 from iort_planner.planning.plan import Check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from iort_planner.imaging.volume import ImageGrid, Volume
@@ -24,7 +24,7 @@ def write_plan_folder(
     plan: Plan,
     volume: Volume,
     canal_mask: npt.NDArray[np.uint8] | None,
-    dose_gy: npt.NDArray[np.float32],
+    doses_gy: Mapping[str, npt.NDArray[np.float32]],
     dose_grid: ImageGrid,
     pictures: bool,
     step: Callable[[str], None],
@@ -35,7 +35,8 @@ def write_plan_folder(
     ----------
     canal_mask : ndarray of shape (nk, nj, ni), uint8, or None
         On the image's own grid, 1 = canal; None for a canal given as points.
-    dose_gy : ndarray on ``dose_grid``, float32, Gy
+    doses_gy : mapping of file name without its ending to ndarray on ``dose_grid``, float32, Gy
+        ``dose`` of the water engine, ``dose_<engine>`` of another one.
     pictures : bool
         Whether to make slices.png, scene.png and report.pdf.
     step : callable
@@ -44,7 +45,8 @@ def write_plan_folder(
     if pictures:
         plan = _write_pictures(folder, plan, volume, canal_mask, step)
     step("dose and canal files")
-    write_nifti(folder / "dose.nii.gz", dose_gy, dose_grid)
+    for name, dose_gy in doses_gy.items():
+        write_nifti(folder / f"{name}.nii.gz", dose_gy, dose_grid)
     if canal_mask is not None:
         write_nifti(folder / "canal.nii.gz", canal_mask, volume.grid)
     (folder / "plan.json").write_bytes(plan.to_json().encode("utf-8"))

@@ -142,10 +142,10 @@ def examine_bytes(file: str, data: bytes, applicator: Applicator | None = None) 
     )
 
 
-def read_table(
+def read_source(
     name_or_path: str | Path = library.DEFAULT_TABLE, applicator: Applicator | None = None
-) -> DepthDoseTable:
-    """Read a depth-dose table by its library name or from a CSV file.
+) -> DepthDoseTable | Tg43Source:
+    """Read what a plan's dose rates come from, a depth-dose table or a TG-43 source, by its library name or from a file.
 
     Parameters
     ----------
@@ -159,17 +159,29 @@ def read_table(
         If the file is missing, is of another kind, or anything in it fails (`examine`); the message names the first
         such line.
     """
+    return _read(examine(name_or_path, applicator))
+
+
+def read_table(
+    name_or_path: str | Path = library.DEFAULT_TABLE, applicator: Applicator | None = None
+) -> DepthDoseTable:
+    """`read_source` for a depth-dose table: a TG-43 source is refused."""
     found = examine(name_or_path, applicator)
+    table = None if found.kind == "tg43" else _read(found)
+    if not isinstance(table, DepthDoseTable):
+        _stop(found, "kind", "no depth-dose rows: it is for the engine tg43 (--engine tg43)")
+    return table
+
+
+def _read(found: Examination) -> DepthDoseTable | Tg43Source:
     if found.kind == "transfer-function":
         _stop(
             found,
             "kind",
             "no dose rates: multiply its bare-probe table by it (apply_transfer, write_table) and give that",
         )
-    if found.kind == "tg43":
-        _stop(found, "kind", "no depth-dose rows: it is for the engine tg43 (--engine tg43)")
     _require_no_failure(found)
-    if not isinstance(found.table, DepthDoseTable):
+    if not isinstance(found.table, DepthDoseTable | Tg43Source):
         _stop(found, "kind", f"must be one of {', '.join(KINDS)}")
     return found.table
 

@@ -80,7 +80,9 @@ def test_1_mm_at_8_mm_is_minus_27_or_plus_42_percent_not_33_both_ways() -> None:
     found = of(causes(8.0, canal_mm=1.0))
     low, high = ends(found.band_k1_gy)
 
-    half_a_node = 0.3  # percent: with no spread of the rate at all, an end is known to half of the 0.0175 sigma between nodes
+    half_a_node = (
+        0.3  # percent: with no spread of the rate at all, an end is known to half of the 0.0175 sigma between nodes
+    )
     assert found.total_percent == pytest.approx(33.1, abs=0.05)  # linear
     assert 100 * (low / 8.0 - 1) == pytest.approx(100 * ((8 / 9) ** EXPONENT - 1), abs=half_a_node)
     assert 100 * (high / 8.0 - 1) == pytest.approx(100 * ((8 / 7) ** EXPONENT - 1), abs=half_a_node)
