@@ -6,6 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 from iort_planner.planning.plan import Check, PlanSource
+from iort_planner.source.depth_dose import is_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,11 +34,9 @@ def source_checks(e: Evidence) -> Iterator[Check]:
     yield _anisotropy_check(e)
     yield _acceptance_check(e.plan.source)
     yield _output_check(e)
-    named, used = table.applicator.casefold(), e.plan.source.applicator.casefold()
-    fits = named in used or used in named
     yield Check(
         id="table-applicator",
-        status="pass" if fits else "warn",
+        status="pass" if is_for(table.applicator, e.plan.source.applicator) else "warn",
         message=f"the table is for {table.applicator!r}, the plan uses {e.plan.source.applicator!r}",
     )
     low, high = table.trusted_range_mm

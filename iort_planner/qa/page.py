@@ -31,24 +31,8 @@ def write_page(
     png : bytes
         The picture.
     """
-    from reportlab.lib.pagesizes import A4
-    from reportlab.platypus import SimpleDocTemplate
-
-    sheet.register_fonts()
     buffer = io.BytesIO()
-    page = SimpleDocTemplate(
-        buffer,
-        pagesize=A4,
-        leftMargin=sheet.MARGIN_PT,
-        rightMargin=sheet.MARGIN_PT,
-        topMargin=34.0,
-        bottomMargin=sheet.FOOT_PT + 12.0,
-        title=f"iort-planner {title}",
-        author="",
-        subject=palette.INTENDED_USE_SHORT,
-        creator=f"iort-planner {__version__}",
-        invariant=1,
-    )
+    page = sheet.document(buffer, f"iort-planner {title}", f"iort-planner {__version__}")
 
     def parts(width: float) -> list[Any]:
         return _parts(title, verdict, facts, findings, png, width)

@@ -31,24 +31,10 @@ def write_pdf(plan: Plan, slices_png: bytes, scene_png: bytes | None) -> bytes:
     scene_png : bytes or None
         The 3-D picture; None where no renderer could start, which the report then says.
     """
-    from reportlab.lib.pagesizes import A4
-    from reportlab.platypus import PageBreak, SimpleDocTemplate
+    from reportlab.platypus import PageBreak
 
-    sheet.register_fonts()
     buffer = io.BytesIO()
-    document = SimpleDocTemplate(
-        buffer,
-        pagesize=A4,
-        leftMargin=sheet.MARGIN_PT,
-        rightMargin=sheet.MARGIN_PT,
-        topMargin=34.0,
-        bottomMargin=sheet.FOOT_PT + 12.0,
-        title="iort-planner report",
-        author="",
-        subject=palette.INTENDED_USE_SHORT,
-        creator=f"{plan.software.name} {plan.software.version}",
-        invariant=1,
-    )
+    document = sheet.document(buffer, "iort-planner report", f"{plan.software.name} {plan.software.version}")
     width = document.width - 12.0  # the frame's own padding
     story = [
         *_first_page(plan, slices_png, scene_png, width),

@@ -32,6 +32,27 @@ def register_fonts() -> None:
     pdfmetrics.registerFontFamily(REGULAR, normal=REGULAR, bold=BOLD, italic=REGULAR, boldItalic=BOLD)
 
 
+def document(buffer: io.BytesIO, title: str, creator: str) -> Any:
+    """A4 document with this package's margins into a buffer; the same content gives the same bytes."""
+    from reportlab.lib.pagesizes import A4
+    from reportlab.platypus import SimpleDocTemplate
+
+    register_fonts()
+    return SimpleDocTemplate(
+        buffer,
+        pagesize=A4,
+        leftMargin=MARGIN_PT,
+        rightMargin=MARGIN_PT,
+        topMargin=34.0,
+        bottomMargin=FOOT_PT + 12.0,
+        title=title,
+        author="",
+        subject=palette.INTENDED_USE_SHORT,
+        creator=creator,
+        invariant=1,
+    )
+
+
 def paragraph(text: str, size: float = 8.5, *, bold: bool = False, colour: str = palette.INK) -> Any:
     """Paragraph that wraps, long words too; the text is taken literally."""
     from reportlab.lib.styles import ParagraphStyle

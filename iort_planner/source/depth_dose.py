@@ -10,6 +10,7 @@ import numpy as np
 
 from iort_planner.applicator import DepthReference
 from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError
+from iort_planner.source.columns import sound_columns
 from iort_planner.source.loglog import LogLogCubic
 from iort_planner.source.polar import PolarAnisotropy
 from iort_planner.units import AnyQuantity, FloatArray, Quantity, magnitude_in
@@ -109,32 +110,18 @@ class DepthDoseTable:
     _curve: LogLogCubic = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        columns = {}
-        for name in ("distance_mm", "dose_rate_gy_per_min", "uncertainty_percent"):
-            column = np.array(getattr(self, name), dtype=np.float64)
-            column.setflags(write=False)
+        columns = sound_columns(
+            f"table {self.name!r}",
+            self.distance_mm,
+            ("dose rates", self.dose_rate_gy_per_min),
+            self.uncertainty_percent,
+            self.trusted_range_mm,
+        )
+        for name, column in zip(("distance_mm", "dose_rate_gy_per_min", "uncertainty_percent"), columns, strict=True):
             object.__setattr__(self, name, column)
-            columns[name] = column
-        r, rate, uncertainty = columns.values()
-        if r.ndim != 1 or r.size < 2 or rate.shape != r.shape or uncertainty.shape != r.shape:
-            raise DepthDoseTableError(
-                f"table {self.name!r}: need columns of one length of at least 2 rows, "
-                f"got {r.shape}, {rate.shape}, {uncertainty.shape}"
-            )
-        if not all(np.all(np.isfinite(x) & (x > 0)) for x in (r, rate)) or np.any(np.diff(r) <= 0):
-            raise DepthDoseTableError(
-                f"table {self.name!r}: distances and dose rates must be finite and above 0, distances increasing"
-            )
+        r, rate, _ = columns
         if np.any(np.diff(rate) >= 0):
             raise DepthDoseTableError(f"table {self.name!r}: dose rates must fall with distance")
-        if not np.all(np.isfinite(uncertainty) & (uncertainty >= 0)):
-            raise DepthDoseTableError(f"table {self.name!r}: uncertainties must be finite and not negative")
-        low, high = self.trusted_range_mm
-        if not r[0] <= low < high <= r[-1]:
-            raise DepthDoseTableError(
-                f"table {self.name!r}: trusted range {low:g} to {high:g} mm must lie inside the rows, "
-                f"{r[0]:g} to {r[-1]:g} mm"
-            )
         if not 0.0 <= self.scale_uncertainty_percent < math.inf:
             raise DepthDoseTableError(f"table {self.name!r}: the scale's uncertainty must be finite and not negative")
         object.__setattr__(self, "notes", tuple(self.notes))
@@ -242,3 +229,9 @@ class DepthDoseTable:
 def _span(values: FloatArray) -> str:
     low, high = float(np.min(values)), float(np.max(values))
     return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+
+
+def is_for(table_applicator: str, applicator: str) -> bool:
+    """Whether the applicator that a table names is the one of that name: one name holds the other, in either case."""
+    named, used = table_applicator.casefold(), applicator.casefold()
+    return named in used or used in named

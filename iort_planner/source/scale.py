@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError
+from iort_planner.errors import DepthDoseTableError
+from iort_planner.source.columns import require_within, sound_columns
 from iort_planner.source.depth_dose import DepthDoseTable, Scale
 from iort_planner.source.findings import Finding
 from iort_planner.source.loglog import LogLogCubic
@@ -79,21 +80,16 @@ class ScaleConversion:
     _curve: LogLogCubic = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        r, factor = (np.array(c, dtype=np.float64) for c in (self.distance_mm, self.factor))
         what = f"conversion from {self.from_scale.value} to {self.to_scale.value}"
         if Scale.OTHER in (self.from_scale, self.to_scale) or self.from_scale is self.to_scale:
             raise DepthDoseTableError(f"{what}: it must lead from one to another of {', '.join(_SCALES)}")
-        if r.ndim != 1 or r.size < 2 or factor.shape != r.shape:
-            raise DepthDoseTableError(f"{what}: need 2 columns of at least 2 rows, got {r.shape}, {factor.shape}")
-        if not all(np.all(np.isfinite(x) & (x > 0)) for x in (r, factor)) or np.any(np.diff(r) <= 0):
-            raise DepthDoseTableError(f"{what}: distances and factors must be finite and above 0, distances increasing")
+        r, factor, _ = sound_columns(what, self.distance_mm, ("factors", self.factor))
         if self.excess and not np.all(factor > 1.0):
             raise DepthDoseTableError(f"{what}: factors must be above 1 to be interpolated as 1 + a r^-b")
         if not 0.0 < self.uncertainty_percent < math.inf:
             raise DepthDoseTableError(f"{what}: its uncertainty must be finite and above 0 %")
-        for name, column in (("distance_mm", r), ("factor", factor)):
-            column.setflags(write=False)
-            object.__setattr__(self, name, column)
+        object.__setattr__(self, "distance_mm", r)
+        object.__setattr__(self, "factor", factor)
         object.__setattr__(self, "_curve", LogLogCubic(r, factor - 1.0 if self.excess else factor))
 
     @property
@@ -110,12 +106,9 @@ class ScaleConversion:
             If a distance lies outside the rows.
         """
         r = magnitude_in(distance, "mm", "distance")
-        low, high = self.range_mm
-        if not np.all((r >= low) & (r <= high)):
-            raise DepthDoseRangeError(
-                f"distance {np.min(r):.4g} to {np.max(r):.4g} mm is outside {low:g} to {high:g} mm, where the conversion "
-                f"from {self.from_scale.value} to {self.to_scale.value} is known; it is never extrapolated"
-            )
+        require_within(
+            r, self.range_mm, f", where the conversion from {self.from_scale.value} to {self.to_scale.value} is known"
+        )
         return self._factors(r)
 
     def inverse(self) -> ScaleConversion:

@@ -11,7 +11,7 @@ import numpy as np
 from iort_planner import library
 from iort_planner.errors import DepthDoseTableError
 from iort_planner.inputs import require_regular
-from iort_planner.source.depth_dose import DepthDoseTable, ReferencePoint
+from iort_planner.source.depth_dose import DepthDoseTable, ReferencePoint, is_for
 from iort_planner.source.findings import Finding
 from iort_planner.source.number_form import number
 from iort_planner.source.table_head import KINDS, TableHead, read_head
@@ -238,16 +238,10 @@ def _applicator_findings(
     if elsewhere and rows.anisotropy is not None:
         problem = f"a polar anisotropy needs distances from the source-centre, not from the {head.reference_point}"
         findings.append(Finding("reference_point", "fail", line, problem))
-    if applicator is not None and not is_for(head.applicator, applicator):
+    if applicator is not None and not is_for(head.applicator, applicator.name):
         problem = f"the table is for {head.applicator!r}, the applicator given is {applicator.name!r}"
         findings.append(Finding("table-applicator", "warn", text.head.get("applicator", (None, ""))[0], problem))
     return findings
-
-
-def is_for(table_applicator: str, applicator: Applicator) -> bool:
-    """Whether the applicator that a table names is the given one, by name: one name holds the other."""
-    named, given = table_applicator.casefold(), applicator.name.casefold()
-    return named in given or given in named
 
 
 def _trusted(text: TableText, rows: TableRows, findings: list[Finding]) -> tuple[float, float] | None:

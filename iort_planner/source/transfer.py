@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iort_planner.errors import DepthDoseRangeError, DepthDoseTableError
+from iort_planner.errors import DepthDoseTableError
+from iort_planner.source.columns import require_within, sound_columns
 from iort_planner.source.depth_dose import DepthDoseTable, ReferencePoint, Scale
 from iort_planner.source.loglog import LogLogCubic
 from iort_planner.units import AnyQuantity, FloatArray, Quantity, magnitude_in
@@ -70,30 +71,17 @@ class TransferFunction:
     _curve: LogLogCubic = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        columns = [np.array(c, dtype=np.float64) for c in (self.distance_mm, self.factor, self.uncertainty_percent)]
-        r, factor, uncertainty = columns
-        if r.ndim != 1 or r.size < 2 or factor.shape != r.shape or uncertainty.shape != r.shape:
-            raise DepthDoseTableError(
-                f"transfer function {self.name!r}: need columns of one length of at least 2 rows, got {r.shape}, "
-                f"{factor.shape}, {uncertainty.shape}"
-            )
-        if not all(np.all(np.isfinite(x) & (x > 0)) for x in (r, factor)) or np.any(np.diff(r) <= 0):
-            raise DepthDoseTableError(
-                f"transfer function {self.name!r}: distances and factors must be finite and above 0, distances increasing"
-            )
-        if not np.all(np.isfinite(uncertainty) & (uncertainty >= 0)):
-            raise DepthDoseTableError(f"transfer function {self.name!r}: uncertainties must be finite and not negative")
-        low, high = self.trusted_range_mm
-        if not r[0] <= low < high <= r[-1]:
-            raise DepthDoseTableError(
-                f"transfer function {self.name!r}: trusted range {low:g} to {high:g} mm must lie inside the rows, "
-                f"{r[0]:g} to {r[-1]:g} mm"
-            )
+        columns = sound_columns(
+            f"transfer function {self.name!r}",
+            self.distance_mm,
+            ("factors", self.factor),
+            self.uncertainty_percent,
+            self.trusted_range_mm,
+        )
         for name, column in zip(("distance_mm", "factor", "uncertainty_percent"), columns, strict=True):
-            column.setflags(write=False)
             object.__setattr__(self, name, column)
         object.__setattr__(self, "notes", tuple(self.notes))
-        object.__setattr__(self, "_curve", LogLogCubic(r, factor))
+        object.__setattr__(self, "_curve", LogLogCubic(self.distance_mm, self.factor))
 
     @property
     def range_mm(self) -> tuple[float, float]:
@@ -109,12 +97,7 @@ class TransferFunction:
             If a distance lies outside the rows.
         """
         r = magnitude_in(distance, "mm", "distance")
-        low, high = self.range_mm
-        if not np.all((r >= low) & (r <= high)):
-            raise DepthDoseRangeError(
-                f"distance {np.min(r):.4g} to {np.max(r):.4g} mm is outside the range {low:g} to {high:g} mm of transfer "
-                f"function {self.name!r}; it is never extrapolated"
-            )
+        require_within(r, self.range_mm, f" of transfer function {self.name!r}")
         return self._curve.values(r)
 
 
