@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from iort_planner import INTENDED_USE
-from iort_planner.cli import options, qa_accept
+from iort_planner.cli import options, qa_accept, qa_derive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,8 +69,9 @@ examples:
 def add_subparser(subparsers: options.Subparsers) -> None:
     parser = subparsers.add_parser(
         "qa",
-        help="check, compare and follow depth-dose tables, accept them",
-        description="Quality assurance of depth-dose tables: check one, compare two, follow a history, accept one.",
+        help="check, compare and follow depth-dose tables, accept them, make one of others",
+        description="Quality assurance of depth-dose tables: check one, compare two, follow a history, accept one, make one of\n"
+        "others.",
         epilog=_EXAMPLES + INTENDED_USE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -97,6 +98,7 @@ def add_subparser(subparsers: options.Subparsers) -> None:
         each.add_argument("--applicator", metavar="NAME|FILE", help="for distances that start at its tip or surface")
     trend = _command(commands, "trend", "judge a history", _TREND, _TREND_EXAMPLES, run_trend)
     qa_accept.add_subparser(commands)
+    qa_derive.add_subparser(commands)
     trend.add_argument("folder", type=options.path, metavar="FOLDER", help="outputs.csv and tables of one source")
 
 
