@@ -582,7 +582,10 @@ def test_ctrl_c_stops_without_a_word_of_the_child(tmp_path: Path) -> None:
         assert run.stdout is not None
         assert run.stdout.readline() == b"up\n"
         os.killpg(run.pid, signal.SIGINT)
-        out, err = run.communicate(timeout=10)
+        try:
+            out, err = run.communicate(timeout=30)
+        finally:
+            run.kill()  # else the block's end would wait for it for ever
     assert (out, err, run.returncode) == (b"stopped\n", b"", 0)
 
 
