@@ -9,8 +9,6 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from iort_planner import INTENDED_USE, __version__
 from iort_planner.cli import options
 from iort_planner.errors import InputError
@@ -95,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _for_people(given: DepthDoseTable, made: DepthDoseTable, path: Path) -> str:
+    import numpy as np
+
     low, high = made.range_mm
     rows = [
         ("table", made.name),
