@@ -188,6 +188,8 @@ def draw(found: list[Curve], folder: Path) -> list[Path]:
             axes.loglog(sizes, curve.seconds, "o", color=f"C{n}")
             axes.loglog(sizes, a * sizes**b, "-", color=f"C{n}", label=f"{curve.name}: {b:.2f} ± {error:.2f}")
         axes.set(xlabel=AXIS[over], ylabel="least time, s")
+        axes.set_xticks(sizes, [f"{size:g}" for size in sizes])  # matplotlib's own overlap between decades
+        axes.set_xticks([], minor=True)
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.legend(title="exponent")
         path = folder / f"benchmarks-{over}.png"
