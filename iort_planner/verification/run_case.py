@@ -64,6 +64,8 @@ def run_case(case: Case, work: Path, main: Callable[[list[str]], int]) -> dict[s
         with _at_home(work), _captured() as texts:
             status = main(arguments)
         printed, errors = texts()
+        # folders of this one run: a result depends on none of them
+        errors = errors.replace(str(work), "WORK").replace(str(case.folder), "CASE")
     except IortError as error:
         problem = f"the case's input could not be made: {error}"
     document = _document(case, work, printed)
@@ -129,8 +131,10 @@ def _prepare(case: Case, work: Path) -> tuple[list[str], Any]:
 
 
 def _own_files(case: Case) -> list[str]:
-    """The options; one that names a file of the case's folder gets its path."""
-    return [str(case.folder / each) if each and (case.folder / each).is_file() else each for each in case.options]
+    """The options: one that names a file of the case's folder gets its path, ``{today}`` the date."""
+    today = dt.datetime.now().astimezone().date().isoformat()
+    named = [each.replace("{today}", today) for each in case.options]
+    return [str(case.folder / each) if each and (case.folder / each).is_file() else each for each in named]
 
 
 def _make_phantom(case: Case, folder: Path) -> Any:
