@@ -128,8 +128,10 @@ class Journal:
                     ):  # the last line of a run that was cut off may be torn
                         record = json.loads(line)
                         self._found[record["key"]] = record["entry"]
-            self._stream = path.open("a", encoding="utf-8")
-            _lock(self._stream.fileno(), self._folder)
+            with contextlib.ExitStack() as undone:
+                self._stream = undone.enter_context(path.open("a", encoding="utf-8"))
+                _lock(self._stream.fileno(), self._folder)
+                undone.pop_all()
         except OSError as error:
             if isinstance(error, OutputError):
                 raise

@@ -253,7 +253,7 @@ def _found(document: Any, key: str) -> Any:
 def _same(got: Any, wanted: Any, tolerance: float | None) -> tuple[bool, float | None]:
     """Whether a value is the one expected, and how far off a number or a point is."""
     if tolerance is None or isinstance(got, bool) or isinstance(wanted, bool):
-        return got == wanted, None
+        return got == wanted and isinstance(got, bool) == isinstance(wanted, bool), None
     if isinstance(got, list) and isinstance(wanted, list):
         if len(got) != len(wanted) or not all(_number(each) for each in (*got, *wanted)):
             return False, None
