@@ -76,13 +76,14 @@ def _cases(found: dict[str, Any]) -> str:
             f"<td><span class='v {x['verdict']}'>{x['verdict']}</span>"
             for x in judged
         )
-        why = "" if entry["verdict"] == "pass" else "<br>".join(e(line) for line in failures(entry)) + "<br>"
+        why = "" if entry["verdict"] == "pass" else "".join(f"<br>{e(line)}" for line in failures(entry))
         bodies.append(
             f"<tbody data-k0='{e(entry['name'])}' data-k1='{entry['verdict']}' data-k2='{len(judged)}' data-k3='{worst:.4f}' "
-            f"data-k4='{entry['seconds']:.3f}'><tr><td><b>{e(entry['name'])}</b><br>{e(entry['description'])}<br>{why}"
-            f"<details><summary>{e(entry['command'])}</summary><table><thead><tr><th>key<th>found<th>expected<th>within<th>unit"
-            f"<th>where from<th></thead>{rows}</table></details><td><span class='v {entry['verdict']}'>{entry['verdict']}</span>"
-            f"<td class=n>{len(judged)}<td class=n>{worst:.2f}<td class=n>{entry['seconds']:.1f}</tbody>"
+            f"data-k4='{entry['seconds']:.3f}'><tr><td><b>{e(entry['name'])}</b><br>{e(entry['description'])}{why}"
+            f"<td><span class='v {entry['verdict']}'>{entry['verdict']}</span>"
+            f"<td class=n>{len(judged)}<td class=n>{worst:.2f}<td class=n>{entry['seconds']:.1f}"
+            f"<tr><td colspan=5><details><summary>{e(entry['command'])}</summary><table><thead><tr><th>key<th>found<th>expected"
+            f"<th>within<th>unit<th>where from<th></thead>{rows}</table></details></tbody>"
         )
     return (
         "<h2>Cases</h2><p><input id=word placeholder='find' aria-label='find'> <select id=which aria-label='verdict'>"
