@@ -103,6 +103,10 @@ def run_one(
         with tempfile.TemporaryDirectory(prefix="iort-verify-", ignore_cleanup_errors=True) as folder:
             found = worker.run(case, suite, Path(folder) / "work", seconds)
             if isinstance(found, dict):
+                if found["sha256"] != case.sha256:
+                    found = failed_case(
+                        case, "its files were changed while the suite ran: run it again", found["seconds"]
+                    )
                 picture = Path(folder) / "work" / "picture.png"
                 if picture.is_file():
                     target = pictures / f"{picture_name(case.name)}.png"

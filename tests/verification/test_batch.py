@@ -172,6 +172,29 @@ def test_a_case_that_was_changed_meanwhile_runs_again(tmp_path: Path) -> None:
         assert not journal.has(read_suite(suite)[0])
 
 
+def test_a_case_that_is_changed_while_the_suite_runs_fails_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = table_suite(tmp_path / "suite", 2)
+    plant(
+        monkeypatch,
+        tmp_path / "fault",
+        f"""
+        import pathlib
+        import iort_planner.verification.run_case as run_case
+        real = run_case.case_in
+        def edited(*args):
+            with open({str(suite / "case-0001" / "case.toml")!r}, "a") as file:
+                file.write("# edited\\n")
+            return real(*args)
+        run_case.case_in = edited
+        """,
+    )
+    found = verify(suite, tmp_path / "out", jobs=1)
+
+    assert "changed while the suite ran" in found["cases"][1]["problem"]
+
+
 def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
     with (
         Journal(tmp_path / "unfinished"),
