@@ -8,25 +8,22 @@ cannot be read. For research and education; not for treating patients.
 
 import json
 import sys
+from argparse import SUPPRESS, ArgumentParser, RawTextHelpFormatter
 from pathlib import Path
 
-from iort_planner import IortError
+from iort_planner import INTENDED_USE, IortError
 from iort_planner.qa import check_table, compare_tables, trend
 
 
-def main(measured: str, accepted: str, history: str, out: str) -> int:
-    try:
-        results = {
-            "check": check_table(measured),
-            "compare": compare_tables(measured, accepted),
-            "trend": trend(history),
-        }
-    except IortError as problem:
-        print("cannot be judged:", problem)
-        return 2
-    Path(out).mkdir(parents=True, exist_ok=True)
+def main(measured: str, accepted: str, history: str, out: Path) -> int:
+    results = {
+        "check": check_table(measured),
+        "compare": compare_tables(measured, accepted),
+        "trend": trend(history),
+    }
+    out.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
-        (Path(out) / f"{name}.json").write_text(json.dumps(result.as_json(), indent=2), encoding="utf-8")
+        (out / f"{name}.json").write_text(json.dumps(result.as_json(), indent=2), encoding="utf-8")
         print(f"{name}: {result.verdict.upper()}")
         for finding in result.findings:
             if finding.status != "pass":
@@ -39,4 +36,15 @@ def main(measured: str, accepted: str, history: str, out: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:5]))
+    parser = ArgumentParser(description=__doc__, usage=SUPPRESS, formatter_class=RawTextHelpFormatter)
+    parser.add_argument("measured")
+    parser.add_argument("accepted")
+    parser.add_argument("history")
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    print(INTENDED_USE)
+    try:
+        sys.exit(main(args.measured, args.accepted, args.history, args.out))
+    except (IortError, OSError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)

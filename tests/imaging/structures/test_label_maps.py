@@ -219,7 +219,7 @@ def test_every_type_of_number_and_position_as_simpleitk_writes_them(
 ) -> None:
     # An independent writer, random axes of either handedness, three spacings, sizes that differ.
     rng = np.random.default_rng(seed)
-    axes = Rotation.random(rng=rng).as_matrix()[:, rng.permutation(3)]
+    axes = Rotation.random(None, rng).as_matrix()[:, rng.permutation(3)]
     grid = ImageGrid(
         size_voxels=(7, 6, 5),
         spacing_mm=rng.uniform(0.3, 3.0, 3),
