@@ -35,7 +35,7 @@ FIGURES = {
 }
 _MISSING = object()
 _LONGEST_ERROR = 500
-THUMBNAIL_PIXELS = (480, 240)
+THUMBNAIL_PIXELS = 480  # wide
 
 Main = "Callable[[Sequence[str]], int]"
 
@@ -276,12 +276,10 @@ def _figures(document: Any) -> dict[str, float]:
 def _thumbnail(work: Path) -> None:
     picture = work / "plan" / "slices.png"
     if picture.is_file():
-        from PIL import Image
+        from matplotlib.image import imread, thumbnail
 
-        with Image.open(picture) as image:
-            small = image.convert("RGB")
-            small.thumbnail(THUMBNAIL_PIXELS)
-            small.save(work / "picture.png")
+        scale = min(1.0, THUMBNAIL_PIXELS / imread(picture).shape[1])
+        thumbnail(str(picture), str(work / "picture.png"), scale=scale)
 
 
 def case_in(folder: Path, suite: Path) -> Case:
