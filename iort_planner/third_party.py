@@ -49,11 +49,11 @@ def third_parties(package: str = "iort-planner") -> tuple[Part, ...]:
 
 def _licence(distribution: metadata.Distribution) -> str:
     head = distribution.metadata
-    named = head.get("License-Expression") or ""
+    named = next(iter(head.get_all("License-Expression") or ()), "")
     classified = [
         line.rsplit(" :: ", 1)[-1] for line in head.get_all("Classifier") or () if line.startswith("License ::")
     ]
-    written = " ".join((head.get("License") or "").split())
+    written = " ".join(next(iter(head.get_all("License") or ()), "").split())
     return (
         named
         or ", ".join(classified)
