@@ -127,6 +127,12 @@ class Applicator:
         """Distance from the effective source point of a depth that starts at ``reference``, mm.
 
         Sideways for the surface (depth + outer radius), forwards for the tip (depth + tip to source).
+
+        Examples
+        --------
+        >>> needle = read_applicator()
+        >>> [needle.depth_from_source_mm(10.0, reference) for reference in DepthReference]
+        [10.0, 12.2, 13.0]
         """
         match reference:
             case DepthReference.SOURCE:

@@ -151,6 +151,14 @@ def bed(dose: AnyQuantity, alpha_beta: AlphaBeta, fractions: int = 1) -> AnyQuan
         (a TypeError) If the dose is physical: give Gy(RBE).
     InputError
         If the dose is negative or not finite, or there is no whole fraction.
+
+    Examples
+    --------
+    8 Gy at RBE 1.3 in one fraction, for the cord by HyTEC's alpha/beta of 2 Gy: 10.4 (1 + 10.4 / 2).
+
+    >>> from iort_planner.units import Quantity
+    >>> round(float(bed(Quantity(10.4, "Gy_RBE"), CORD_HYTEC).magnitude), 2)
+    64.48
     """
     total = float(magnitude_in(dose, "Gy_RBE", "dose"))
     if not (math.isfinite(total) and total >= 0.0):

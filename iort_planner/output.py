@@ -55,6 +55,11 @@ PLAN_FOLDER = OutputKind(
 )
 PHANTOM_FOLDER = OutputKind("truth.json", "iort-planner/truth/", ("scan", "truth.json"))
 QA_FOLDER = OutputKind("qa.json", "iort-planner/qa-", ("qa.json", "qa.png", "qa.pdf"))
+VERIFICATION_FOLDER = OutputKind(
+    "verification.json",
+    "iort-planner/verification/",
+    ("verification.json", "verification.html", "verification.xml", "certificate.pdf", "pictures"),
+)
 DEMO_FOLDER = OutputKind("truth.json", "iort-planner/truth/", ("scan", "truth.json", "plan"))
 
 
@@ -70,7 +75,7 @@ def whole_folder(target: Path, kind: OutputKind) -> Iterator[Path]:
     OutputError
         If ``target`` is a file, holds anything else, or cannot be written.
     """
-    target = _checked(target, kind)
+    target = checked_folder(target, kind)
     created: list[Path] = []
     partial: Path | None = None
     try:
@@ -103,8 +108,8 @@ def whole_folder(target: Path, kind: OutputKind) -> Iterator[Path]:
         raise
 
 
-def _checked(target: Path, kind: OutputKind) -> Path:
-    """The folder's full path, if it may be written or replaced."""
+def checked_folder(target: Path, kind: OutputKind) -> Path:
+    """The folder's full path, if it may be written or replaced; OutputError if not."""
     if not target.name and not target.parts:
         raise OutputError("the output folder has no name; give --out DIR")
     try:

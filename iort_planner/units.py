@@ -43,7 +43,11 @@ def rbe_weighted(dose: AnyQuantity, rbe: float) -> AnyQuantity:
 
 
 def format_time(seconds: float) -> str:
-    """Time for people: ``4 min 06 s``, to the nearest second."""
+    """Time for people, to the nearest second.
+
+    >>> format_time(246.2)
+    '4 min 06 s'
+    """
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes:d} min {rest:02d} s"
 

@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from iort_planner import INTENDED_USE, __version__
-from iort_planner.cli import demo, inspect, options, phantom, plan, qa, view
+from iort_planner.cli import demo, inspect, options, phantom, plan, qa, verify, view
 from iort_planner.errors import IortError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ examples:
   iort-planner plan SCAN --out PLAN --depth 10 --depth-from tip
   iort-planner view PLAN                              needle, canal and isodoses in 3-D
   iort-planner qa check TABLE.csv                     is this depth-dose table sound?
+  iort-planner verify phantoms/                       does all of it still do what it should?
 
 exit status: 0 done (checks passed or warned), 1 done but a check failed, 2 nothing done.
 lengths mm, patient coordinates DICOM LPS (x left, y back, z head), dose Gy to water."""
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"iort-planner {__version__}. {INTENDED_USE}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for module in (demo, inspect, plan, view, phantom, qa):
+    for module in (demo, inspect, plan, view, phantom, qa, verify):
         module.add_subparser(subparsers)
     return parser
 

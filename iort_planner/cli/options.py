@@ -129,3 +129,24 @@ def progress(steps: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
             bar.refresh()
 
         yield step
+
+
+@contextlib.contextmanager
+def counted(*, quiet: bool, unit: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar of things done on stderr, with the remaining time; call it with (done, all, name of the last)."""
+    if quiet or sys.stderr is None:
+        yield lambda _done, _all, _name: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(file=sys.stderr, leave=False, disable=None, unit=unit, dynamic_ncols=True) as bar:
+
+        def done(count: int, total: int, name: str) -> None:
+            if bar.total != total:  # the first call: what an earlier run had finished costs no time
+                bar.total, bar.initial = total, count
+                bar.n = count
+            bar.set_postfix_str(name, refresh=False)
+            bar.update(count - bar.n)
+            bar.refresh()
+
+        yield done

@@ -221,8 +221,14 @@ def find_spec(name_or_path: str | Path) -> Path:
     return path
 
 
-def read_spec(path: Path) -> PhantomSpec:
+def read_spec(path: Path, changes: Mapping[str, Any] | None = None) -> PhantomSpec:
     """Read and check a specification.
+
+    Parameters
+    ----------
+    path : Path
+    changes : mapping, optional
+        Values in place of the file's, by dotted keys (``needle.bend_mm``), as they would stand in the file.
 
     Raises
     ------
@@ -237,6 +243,13 @@ def read_spec(path: Path) -> PhantomSpec:
         raise PhantomError(f"{where}: cannot be read ({error.strerror}); give a readable TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PhantomError(f"{where}: not valid TOML ({error}); see phantoms/README.md") from error
+    for key, value in (changes or {}).items():
+        section, _, name = key.rpartition(".")
+        place = content.get(section) if section else content
+        if not isinstance(place, dict):
+            raise PhantomError(f"{where}: there is no section {section!r} to change {key!r} in; see phantoms/README.md")
+        place[name] = value
+        data += f"{key}={value!r};".encode()
     _check_keys(where, "", content, {*_TEXTS, *_SECTIONS}, _LISTS.keys())
     for key in _TEXTS:
         if not isinstance(content[key], str) or not content[key]:

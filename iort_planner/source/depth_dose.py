@@ -163,6 +163,12 @@ class DepthDoseTable:
         ------
         DepthDoseRangeError
             If a distance lies outside the table: dose is never extrapolated.
+
+        Examples
+        --------
+        >>> from iort_planner import read_table
+        >>> f"{read_table().dose_rate_at(Quantity(8.0, 'mm')):.2f~}"
+        '7.04 Gy / min'
         """
         r = magnitude_in(distance, "mm", "distance")
         self._require_inside(r)

@@ -140,7 +140,7 @@ def test_an_output_folder_that_cannot_be_written_or_holds_something_else(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["plan"], ["nonsense"], ["plan", "x"], ["qa"], ["qa", "check"], ["verify", "x"]]
+    "arguments", [[], ["plan"], ["nonsense"], ["plan", "x"], ["qa"], ["qa", "check"], ["console", "x"]]
 )
 def test_bad_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert main(arguments) == 2

@@ -2,6 +2,8 @@
 
     python -m tests.sweeps.phantom_sweep [--cases 300] [--seed0 0] [--jobs 2] [--fluoroscopy] [--json] [--plot FILE.png]
 
+``--plot docs/needle-canal-distributions.png`` makes the picture of docs/validation.md.
+
 That is the full form; a short one runs with the tests (test_sweeps.py). What varies stands in phantom_cases.py, the bars and
 what each is computed over in bars.py. ``--fluoroscopy`` puts the same cases through a C-arm instead of a CT. Exit status 1 if a
 bar is missed. About 5 s a case on one core. A seed is a case, whatever the range; seeds from 5000 on are kept for the proof:
