@@ -326,6 +326,7 @@ EMPTY_ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
         (struct.pack("<HHI", 0x3006, 0x0020, 0x7FFFFFFF), "says 2147483647 bytes"),
         (_implicit_element(0x00100010, b"Secret^Name "), "holds no structure"),
     ],
+    ids=["items", "structures", "cut", "deep", "long", "none"],
 )
 def test_files_that_are_larger_deeper_or_shorter_than_they_say(tmp_path: Path, body: bytes, message: str) -> None:
     path = tmp_path / "rs.dcm"
