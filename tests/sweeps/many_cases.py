@@ -62,13 +62,16 @@ def finished(out: Path) -> int:
 
 
 def watch(
-    run: subprocess.Popen[bytes], out: Path, *, kill_every_s: float = 0.0, stop_at: int | None = None
+    run: subprocess.Popen[bytes], out: Path, cases: int, *, kill_every_s: float = 0.0, stop_at: int | None = None
 ) -> dict[str, Any]:
     """Memory of parent and largest worker at each look, and how many workers were killed."""
     rng, parents, workers, kills = random.Random(1), [], [], 0
     next_kill = time.monotonic() + kill_every_s
     while run.poll() is None:
-        parents.append(resident_mb(run.pid))
+        if (
+            0 < finished(out) < cases
+        ):  # before the first case libraries are loaded; after the last one the page is drawn
+            parents.append(resident_mb(run.pid))
         alive = children(run.pid)
         workers.append(max((resident_mb(pid) for pid in alive), default=0.0))
         if kill_every_s and alive and time.monotonic() > next_kill:
@@ -101,10 +104,10 @@ def main() -> int:
         for how in ("quiet", "workers killed", "parent killed"):
             out, begin = folder / how.replace(" ", "-"), time.perf_counter()
             if how == "parent killed":
-                watch(start(suite, out, args.jobs), out, stop_at=args.cases // 2)
+                watch(start(suite, out, args.jobs), out, args.cases, stop_at=args.cases // 2)
                 sys.stdout.write(f"parent killed after {finished(out)} cases\n")
             run = start(suite, out, args.jobs)
-            seen = watch(run, out, kill_every_s=2.0 if how == "workers killed" else 0.0)
+            seen = watch(run, out, args.cases, kill_every_s=2.0 if how == "workers killed" else 0.0)
             results[how] = json.loads((out / "verification.json").read_text(encoding="utf-8"))
             count, passed = len(results[how]["cases"]), results[how]["counts"]["passed"]
             growth = growth_percent(seen["parent"])
