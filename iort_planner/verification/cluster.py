@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from iort_planner.errors import InputError
 from iort_planner.verification.case import read_case
+from iort_planner.verification.run_case import failed_case
 from iort_planner.verification.workers import Worker, picture_name, run_one
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def run_on_cluster(
             f"--scheduler {address}: no scheduler answers there ({type(error).__name__}); start one with  dask scheduler"
         ) from error
     with client:
-        futures = [
+        futures = {
             client.submit(
                 run_packed,
                 _packed(case),
@@ -53,10 +54,15 @@ def run_on_cluster(
                 timeout or case.seconds,
                 pure=False,
                 retries=_RETRIES,
-            )
+            ): case
             for case in cases
-        ]
-        for _, (entry, picture) in as_completed(futures, with_results=True):
+        }
+        for future in as_completed(futures):
+            try:
+                entry, picture = future.result()
+            except Exception as error:  # whatever a worker or the scheduler gave up with: the other cases go on
+                problem = f"the cluster gave it up ({type(error).__name__}: {error})"
+                entry, picture = failed_case(futures[future], problem, 0.0), None
             if picture is not None:
                 (pictures / f"{picture_name(entry['name'])}.png").write_bytes(picture)
             yield entry

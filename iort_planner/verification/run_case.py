@@ -37,8 +37,6 @@ _MISSING = object()
 _LONGEST_ERROR = 500
 THUMBNAIL_PIXELS = 480  # wide
 
-Main = "Callable[[Sequence[str]], int]"
-
 
 def run_case(case: Case, work: Path, main: Callable[[list[str]], int]) -> dict[str, Any]:
     """Run a case and judge it.
@@ -75,34 +73,44 @@ def run_case(case: Case, work: Path, main: Callable[[list[str]], int]) -> dict[s
         line = " ".join(errors.split())[:_LONGEST_ERROR]
         problem = f"exit status {status}, expected {case.exit_status}" + (f": {line}" if line else "")
     _thumbnail(work)
+    return _entry(
+        case,
+        good=good,
+        seconds=time.perf_counter() - start,
+        exit_status=status,
+        problem=problem,
+        expectations=expectations,
+        figures=_figures(document),
+    )
+
+
+def failed_case(case: Case, problem: str, seconds: float) -> dict[str, Any]:
+    """The entry of a case that came to no end of its own: it crashed or ran out of time."""
+    return _entry(case, good=False, seconds=seconds, exit_status=-1, problem=problem, expectations=[], figures={})
+
+
+def _entry(
+    case: Case,
+    *,
+    good: bool,
+    seconds: float,
+    exit_status: int,
+    problem: str,
+    expectations: list[dict[str, Any]],
+    figures: dict[str, float],
+) -> dict[str, Any]:
+    """A case in verification.json."""
     return {
         "name": case.name,
         "description": case.description,
         "command": " ".join([case.command, *case.options]),
         "verdict": "pass" if good else "fail",
-        "seconds": time.perf_counter() - start,
-        "exit_status": status,
+        "seconds": seconds,
+        "exit_status": exit_status,
         "expected_exit_status": case.exit_status,
         "problem": problem,
         "expectations": expectations,
-        "figures": _figures(document),
-        "sha256": case.sha256,
-    }
-
-
-def failed_case(case: Case, problem: str, seconds: float) -> dict[str, Any]:
-    """The entry of a case that came to no end of its own: it crashed or ran out of time."""
-    return {
-        "name": case.name,
-        "description": case.description,
-        "command": " ".join([case.command, *case.options]),
-        "verdict": "fail",
-        "seconds": seconds,
-        "exit_status": -1,
-        "expected_exit_status": case.exit_status,
-        "problem": problem,
-        "expectations": [],
-        "figures": {},
+        "figures": figures,
         "sha256": case.sha256,
     }
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from iort_planner.verification.run_case import failed_case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from iort_planner.verification.case import Case
 
@@ -48,6 +50,11 @@ class Worker:
         """Of the process."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
     def run(self, case: Case, suite: Path, work: Path, seconds: float) -> Entry | str:
         """The case's entry, or why there is none: ``timeout`` or ``crash``; the process is of no use after that."""
         self.cases += 1
@@ -76,30 +83,61 @@ class Worker:
         entry: Entry = json.loads(answer)
         return entry
 
-    def stop(self) -> None:
-        """End the process and whatever it started."""
-        import contextlib
-        import signal
-
+    def kill(self) -> None:
+        """End the process and whatever it started; the thread that reads from it sees its end."""
         with contextlib.suppress(OSError):
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, signal.SIGKILL)
             else:
                 self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End the process and close what led to it."""
+        self.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 if pipe is not None:
                     pipe.close()
-        self._process.wait()
+
+
+class _Started:
+    """Every process of a run, also one that takes the place of another: an interrupt ends all, and none is started after it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._workers: list[Worker] = []
+        self.ended = False
+
+    def new(self) -> Worker:
+        """Start a process."""
+        with self._lock:
+            if self.ended:
+                raise InterruptedError("the run has ended")
+            worker = Worker()
+            self._workers = [each for each in self._workers if each.alive] + [worker]
+            return worker
+
+    def end(self) -> None:
+        """End all of them."""
+        with self._lock:
+            self.ended = True
+            for worker in self._workers:
+                worker.kill()
 
 
 def run_one(
-    worker: Worker | None, case: Case, suite: Path, pictures: Path, seconds: float
+    worker: Worker | None,
+    case: Case,
+    suite: Path,
+    pictures: Path,
+    seconds: float,
+    start_worker: Callable[[], Worker] = Worker,
 ) -> tuple[Worker | None, Entry]:
     """Run a case on a worker, a new one where there is none or it died; the worker to go on with, and the entry."""
     start, why = time.perf_counter(), ""
     for _ in range(TRIES):
-        worker = worker or Worker()
+        worker = worker or start_worker()
         with tempfile.TemporaryDirectory(prefix="iort-verify-", ignore_cleanup_errors=True) as folder:
             found = worker.run(case, suite, Path(folder) / "work", seconds)
             if isinstance(found, dict):
@@ -133,20 +171,17 @@ def run_all(cases: Sequence[Case], suite: Path, pictures: Path, jobs: int, timeo
     for case in cases:
         waiting.put(case)
     done: queue.SimpleQueue[Entry | BaseException] = queue.SimpleQueue()
-    stopped = threading.Event()
-    alive: dict[int, Worker] = {}
+    started = _Started()
 
-    def serve(number: int) -> None:
+    def serve() -> None:
         worker: Worker | None = None
         try:
-            while not stopped.is_set():
+            while not started.ended:
                 try:
                     case = waiting.get_nowait()
                 except queue.Empty:
                     return
-                worker = worker or Worker()
-                alive[number] = worker
-                worker, entry = run_one(worker, case, suite, pictures, timeout or case.seconds)
+                worker, entry = run_one(worker, case, suite, pictures, timeout or case.seconds, started.new)
                 done.put(entry)
         except BaseException as error:  # noqa: BLE001 - handed to the caller, which raises it
             done.put(error)
@@ -154,7 +189,7 @@ def run_all(cases: Sequence[Case], suite: Path, pictures: Path, jobs: int, timeo
             if worker is not None:
                 worker.stop()
 
-    threads = [threading.Thread(target=serve, args=(n,), daemon=True) for n in range(min(jobs, len(cases)))]
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(min(jobs, len(cases)))]
     for thread in threads:
         thread.start()
     try:
@@ -164,9 +199,7 @@ def run_all(cases: Sequence[Case], suite: Path, pictures: Path, jobs: int, timeo
                 raise found
             yield found
     finally:
-        stopped.set()
-        for worker in list(alive.values()):
-            worker.stop()
+        started.end()
 
 
 def picture_name(case: str) -> str:

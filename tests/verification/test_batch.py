@@ -16,6 +16,8 @@ import pytest
 from iort_planner.errors import InputError, OutputError
 from iort_planner.verification import verify
 from iort_planner.verification.batch import Journal
+from iort_planner.verification.case import read_suite
+from iort_planner.verification.workers import Worker, run_all
 from tests.verification.suites import CASE, plant, table_case, table_suite
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -217,3 +219,25 @@ def test_a_folder_that_is_not_its_own_is_not_replaced(tmp_path: Path) -> None:
 def test_options_that_cannot_be_are_refused(tmp_path: Path, how: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         verify(table_suite(tmp_path / "suite", 1), tmp_path / "out", **how)
+
+
+def test_an_interrupt_ends_every_process_also_one_that_was_started_for_a_dead_one(tmp_path: Path) -> None:
+    suite = table_suite(tmp_path / "suite", 4)
+    started: list[Worker] = []
+
+    class Watched(Worker):
+        def __init__(self) -> None:
+            super().__init__()
+            started.append(self)
+            if len(started) == 1:
+                os.kill(self.pid, signal.SIGKILL)  # another takes its place
+
+    (tmp_path / "pictures").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("iort_planner.verification.workers.Worker", Watched)
+        entries = run_all(read_suite(suite), suite, tmp_path / "pictures", jobs=2, timeout=60.0)
+        assert next(entries)["verdict"] == "pass"
+        entries.close()  # what an interrupt does to it
+
+    assert len(started) >= 2
+    assert not any(worker.alive for worker in started)

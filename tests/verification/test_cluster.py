@@ -13,6 +13,8 @@ import pytest
 
 from iort_planner.cli.main import main
 from iort_planner.verification import verify
+from iort_planner.verification.case import read_suite
+from iort_planner.verification.cluster import run_packed
 from tests.verification.suites import table_suite
 from tests.verification.test_batch import timeless
 
@@ -63,3 +65,27 @@ def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path: Path, capsys: py
     assert status == 2
     assert "no scheduler answers there" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_case_that_the_cluster_gives_up_fails_by_its_name_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = table_suite(tmp_path / "suite", 3)
+    names = [case.name for case in read_suite(suite)]
+
+    def fails_once(packed: bytes, name: str, outside: str | None, seconds: float) -> object:
+        if name == names[1]:
+            raise OSError("no space left on the worker")
+        return run_packed(packed, name, outside, seconds)
+
+    monkeypatch.setattr("iort_planner.verification.cluster.run_packed", fails_once)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, local_directory=str(tmp_path / "d")
+    ) as made:
+        document = verify(suite, tmp_path / "there", scheduler=made.scheduler_address)
+
+    verdicts = {case["name"]: case["verdict"] for case in document["cases"]}
+    assert verdicts == {names[0]: "pass", names[1]: "fail", names[2]: "pass"}
+    assert "no space left on the worker" in document["cases"][1]["problem"]
