@@ -71,26 +71,33 @@ def plan_schema() -> str:
         "",
         "A key that holds a quantity ends in its unit; lengths mm, patient coordinates DICOM LPS, dose Gy to water.",
         "",
-        "| key | value |",
-        "|---|---|",
+        "| key | value | what |",
+        "|---|---|---|",
     ]
-    lines += [f"| `{key}` | {kind} |" for key, kind in _keys(schema, "")]
+    lines += [f"| `{key}` | {kind} | {about} |" for key, kind, about in _keys(schema, "")]
     return "\n".join(lines) + "\n"
 
 
-def _keys(node: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+def _keys(node: dict[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
     for option in node.get("anyOf", ()):
         if option.get("type") in ("object", "array"):
             yield from _keys(option, path)
     if "properties" in node:
         for key, child in node["properties"].items():
             below = f"{path}.{key}" if path else key
-            yield below, _kind(child)
+            yield below, _kind(child), _about(child)
             yield from _keys(child, below)
     if node.get("type") == "array" and isinstance(node.get("items"), dict):
         yield from _keys(node["items"], f"{path}[]")
     if isinstance(node.get("additionalProperties"), dict):
         yield from _keys(node["additionalProperties"], f"{path}.*")
+
+
+def _about(node: dict[str, Any]) -> str:
+    """What an object, or each of a list's, is."""
+    below = [*node.get("anyOf", ()), node.get("items"), node.get("additionalProperties")]
+    found = [node.get("description", "")] + [_about(each) for each in below if isinstance(each, dict)]
+    return next((each for each in found if each), "")
 
 
 def _kind(node: dict[str, Any]) -> str:
@@ -169,8 +176,7 @@ def cases() -> str:
         "| case | what | exit status | expectations |",
         "|---|---|---|---|",
     ]
-    for case in suite:
-        lines.append(f"| {case.name} | {case.description} | {case.exit_status} | {_sources(case)} |")
+    lines += [f"| {case.name} | {case.description} | {case.exit_status} | {_sources(case)} |" for case in suite]
     return "\n".join(lines) + "\n"
 
 

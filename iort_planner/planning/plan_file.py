@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import functools
 import json
 import math
@@ -140,8 +141,8 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:iort-planner:plan:1",
         "title": "iort_planner plan",
-        "description": "Research and education only. Lengths mm, DICOM LPS; dose Gy to water; Gy(RBE) apart.",
         **_schema_of(Plan),
+        "description": "Research and education only. Lengths mm, DICOM LPS; dose Gy to water; Gy(RBE) apart.",
     }
 
 
@@ -165,8 +166,10 @@ def _schema_of(kind: Any) -> dict[str, Any]:
         properties = {
             name: {"enum": _ENUMS[name]} if name in _ENUMS else _schema_of(hint) for name, hint in hints.items()
         }
+        about = (inspect.getdoc(kind) or "").split("\n\n")[0]
         return {
             "type": "object",
+            "description": " ".join(about.split()),
             "properties": properties,
             "required": list(properties),
             "additionalProperties": False,

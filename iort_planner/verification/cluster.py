@@ -60,7 +60,7 @@ def run_on_cluster(
         for future in as_completed(futures):
             try:
                 entry, picture = future.result()
-            except Exception as error:  # whatever a worker or the scheduler gave up with: the other cases go on
+            except Exception as error:  # noqa: BLE001 - whatever a worker or the scheduler gave up with: the other cases go on
                 problem = f"the cluster gave it up ({type(error).__name__}: {error})"
                 entry, picture = failed_case(futures[future], problem, 0.0), None
             if picture is not None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from iort_planner.verification.run_case import failed_case
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from iort_planner.verification.case import Case
 
@@ -165,7 +165,9 @@ def run_one(
     return None, failed_case(case, problem, time.perf_counter() - start)
 
 
-def run_all(cases: Sequence[Case], suite: Path, pictures: Path, jobs: int, timeout: float | None) -> Iterator[Entry]:
+def run_all(
+    cases: Sequence[Case], suite: Path, pictures: Path, jobs: int, timeout: float | None
+) -> Generator[Entry, None, None]:
     """Entries as they come, in any order, on ``jobs`` processes."""
     waiting: queue.SimpleQueue[Case] = queue.SimpleQueue()
     for case in cases:

@@ -73,10 +73,7 @@ def arrows() -> list[tuple[str, str]]:
         return seen
 
     return sorted(
-        (other, own)
-        for own, others in graph.items()
-        for other in others
-        if other not in reachable(others - {other})
+        (other, own) for own, others in graph.items() for other in others if other not in reachable(others - {other})
     )
 
 

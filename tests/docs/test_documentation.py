@@ -9,19 +9,24 @@ import importlib
 import inspect
 import pkgutil
 import re
+import runpy
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 import iort_planner
 from iort_planner.cli.main import build_parser
+from tests.docs import architecture_picture
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), ROOT / "phantoms" / "README.md"])
 MOST_LINES = 400
+site_pages = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "site_pages.py")))
 
 
 def modules() -> list[str]:
@@ -120,6 +125,44 @@ def test_every_picture_of_the_documentation_is_made_by_a_script() -> None:
         stem = picture.stem
         named = stem in makers or any(stem.startswith(start) for start in re.findall(r"[\"'f]([\w-]+-)\{", makers))
         assert named, f"{picture.name}: no script names it"
+
+
+def test_the_picture_of_the_architecture_shows_the_imports_as_they_are() -> None:
+    with Image.open(architecture_picture.PICTURE) as picture:
+        drawn = picture.info["Description"]
+
+    assert drawn == architecture_picture.description(), "draw it anew: python -m tests.docs.architecture_picture"
+    assert "geometry -> dose" in drawn
+    parts = {each.name.removesuffix(".py") for each in (ROOT / "iort_planner").iterdir() if each.name[0] not in "_."}
+    assert parts - {"py.typed", "third_party"} == {*architecture_picture.PLACES, *architecture_picture.HELPERS}
+
+
+def test_links_of_a_page_from_outside_docs_lead_to_pages_of_the_site() -> None:
+    text = "[a](docs/checks.md#x) [b](CONTRIBUTING.md) [c](https://a.b/c) [d](examples/plan_a_scan.py) [e](#here)"
+
+    assert site_pages.place_links(text, "README.md", "index.md") == (
+        "[a](checks.md#x) [b](reference/contributing.md) [c](https://a.b/c) "
+        "[d](reference/examples.md#plan_a_scan) [e](#here)"
+    )
+    assert site_pages.place_links("[a](../../README.md)", "docs/how-to/b.md", "how-to/b.md") == "[a](../index.md)"
+
+
+@pytest.mark.parametrize("place", sorted(site_pages.MADE))
+def test_a_page_that_is_made_says_what_it_is_for_and_what_the_code_holds(place: str) -> None:
+    text = site_pages.MADE[place]()
+
+    assert text.startswith("# ")
+    assert iort_planner.INTENDED_USE in text
+    held = {
+        "reference/commands.md": "## iort-planner qa derive",
+        "reference/plan-schema.md": "| `needles[].tip_lps_mm` | list of 3 number |  |",
+        "reference/errors.md": "| `DepthDoseRangeError` |",
+        "reference/python.md": "::: iort_planner.planning.make.make_plan",
+        "reference/examples.md": "## commission_a_source",
+        "reference/cases.md": "| cases/8-gy-at-8-mm |",
+        "reference/third-party.md": "| numpy |",
+    }
+    assert held[place] in text
 
 
 def test_every_direct_dependency_has_its_reason_and_licence() -> None:
