@@ -18,6 +18,14 @@ def dwell_time(table: DepthDoseTable, dose: AnyQuantity, distance: AnyQuantity) 
     ------
     DepthDoseRangeError
         If the distance lies outside the table.
+
+    Examples
+    --------
+    8 Gy at 8 mm from the source centre take 1.14 min (Sethi et al. 2018):
+
+    >>> from iort_planner import Quantity, read_table
+    >>> print(f"{dwell_time(read_table(), Quantity(8.0, 'Gy'), Quantity(8.0, 'mm')):.1f~}")
+    68.2 s
     """
     return time_for(dose, table.dose_rate_at(distance))
 
@@ -47,6 +55,14 @@ def isodose_radius(table: DepthDoseTable, dose: AnyQuantity, time: AnyQuantity) 
     """Distance from the source at which ``dose`` is reached in ``time``, mm; None outside the table.
 
     None is the plan's word for a radius the table does not cover; no number stands in for it.
+
+    Examples
+    --------
+    >>> from iort_planner import Quantity, read_table
+    >>> print(f"{isodose_radius(read_table(), Quantity(8.0, 'Gy'), Quantity(3.0, 'min')):.1f~}")
+    11.5 mm
+    >>> isodose_radius(read_table(), Quantity(0.001, "Gy"), Quantity(3.0, "min")) is None
+    True
     """
     try:
         rate = 60.0 * magnitude_in(dose, "Gy", "dose") / magnitude_in(time, "s", "time")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import functools
+import inspect
 import json
 import math
 import types

@@ -33,6 +33,12 @@ class Prescription:
     ------
     InputError
         If a number is not finite or outside its range.
+
+    Examples
+    --------
+    >>> Prescription(dose_gy=800.0)
+    Traceback (most recent call last):
+    iort_planner.errors.InputError: --dose 800 Gy is outside 0.1 to 50 Gy (...
     """
 
     dose_gy: float = DEFAULT_DOSE_GY

@@ -165,7 +165,14 @@ def read_source(
 def read_table(
     name_or_path: str | Path = library.DEFAULT_TABLE, applicator: Applicator | None = None
 ) -> DepthDoseTable:
-    """`read_source` for a depth-dose table: a TG-43 source is refused."""
+    """`read_source` for a depth-dose table: a TG-43 source is refused.
+
+    Examples
+    --------
+    >>> table = read_table()
+    >>> table.clinical, table.range_mm
+    (False, (3.0, 50.0))
+    """
     found = examine(name_or_path, applicator)
     table = None if found.kind == "tg43" else _read(found)
     if not isinstance(table, DepthDoseTable):

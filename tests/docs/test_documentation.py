@@ -87,14 +87,20 @@ def test_every_command_says_what_it_does_and_every_option_has_help(name: str, pa
     assert silent == []
 
 
-@pytest.mark.parametrize(
-    "name", ["iort_planner.units", "iort_planner.biology", "iort_planner.applicator", "iort_planner.source.depth_dose"]
-)
+WITH_EXAMPLES = [name for name in modules() if ">>> " in inspect.getsource(importlib.import_module(name))]
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_in_docstrings_run(name: str) -> None:
-    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    result = doctest.testmod(importlib.import_module(name), optionflags=flags)
 
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_what_a_script_would_call_first_has_an_example() -> None:
+    assert {"iort_planner.units", "iort_planner.planning.dwell", "iort_planner.source.table_file"} <= set(WITH_EXAMPLES)
 
 
 def anchors(text: str) -> set[str]:
