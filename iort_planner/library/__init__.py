@@ -1,17 +1,18 @@
-"""Data files shipped with the package: depth-dose tables and applicators, each with the origin of its numbers."""
+"""Data files shipped with the package: depth-dose tables, applicators, HU curves, each with the origin of its numbers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
-_SUFFIX = {"tables": ".csv", "applicators": ".toml"}
+_SUFFIX = {"tables": ".csv", "applicators": ".toml", "curves": ".toml"}
 DEFAULT_TABLE = "reference-needle-50kv"
 DEFAULT_APPLICATOR = "needle-4.4mm"
+DEFAULT_CURVE = "ct-120kv"
 
 
 def names(kind: str) -> list[str]:
-    """Names of the shipped files of a kind, ``tables`` or ``applicators``."""
+    """Names of the shipped files of a kind, ``tables``, ``applicators`` or ``curves``."""
     return sorted(path.stem for path in (_FOLDER / kind).glob(f"*{_SUFFIX[kind]}"))
 
 
