@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iort_planner.dose._kernels import compiled
-from iort_planner.dose._photon_kernels import next_uniform, scatter_photon, turn
+from iort_planner.dose._photon_kernels import next_uniform, scatter_photon, seeded, turn
 from iort_planner.units import FloatArray
 
 _FAR = 1e30
@@ -21,20 +21,6 @@ _FAR = 1e30
 _ROOT = 1.1673039782614187  # of x^5 = x + 1
 _RECURRENCE = (1.0 / _ROOT, 1.0 / _ROOT**2, 1.0 / _ROOT**3, 1.0 / _ROOT**4)
 _THIN = 0.3  # optical thickness up to which the Pade approximant of exp(-x) is right within 4e-6
-
-
-@compiled
-def seeded(seed: int) -> npt.NDArray[np.uint64]:
-    """State of a generator: two words of splitmix64."""
-    z = np.uint64(seed)
-    state = np.empty(2, np.uint64)
-    for n in range(2):
-        z += np.uint64(0x9E3779B97F4A7C15)
-        x = z
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state[n] = x ^ (x >> np.uint64(31))
-    return state
 
 
 @compiled

@@ -29,6 +29,8 @@ class EngineDose:
     source_lps_mm : ndarray of shape (3,), mm
     to_water, to_medium : ndarray of shape (nk, nj, ni), float32
         Dose to water in the tissues, and dose to the tissues themselves, over the dose in water; means of the voxels.
+    primary_to_water : ndarray of shape (nk, nj, ni), float32
+        The unscattered photons' part of ``to_water``.
     uncertainty_percent : ndarray of shape (nk, nj, ni), float32
         k=1, statistical for a Monte Carlo; for the ray trace the spread of its differences from one.
     histories, threads, seed : int
@@ -42,6 +44,7 @@ class EngineDose:
     source_lps_mm: FloatArray
     to_water: npt.NDArray[np.float32]
     to_medium: npt.NDArray[np.float32]
+    primary_to_water: npt.NDArray[np.float32]
     uncertainty_percent: npt.NDArray[np.float32]
     histories: int = 0
     seconds: float = 0.0
@@ -49,7 +52,7 @@ class EngineDose:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("to_water", "to_medium", "uncertainty_percent"):
+        for name in ("to_water", "to_medium", "primary_to_water", "uncertainty_percent"):
             array = np.ascontiguousarray(getattr(self, name), dtype=np.float32)
             if array.shape != self.grid.shape:
                 raise InputError(f"dose of engine {self.engine}: {name} has shape {array.shape}, not {self.grid.shape}")

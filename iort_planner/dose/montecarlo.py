@@ -142,6 +142,7 @@ def run_montecarlo(
         source_lps_mm=tissue.source_lps_mm,
         to_water=(dose / reference).astype(np.float32),
         to_medium=(medium / reference).astype(np.float32),
+        primary_to_water=(primary_water / reference).astype(np.float32),
         uncertainty_percent=(100.0 * relative).astype(np.float32),
         histories=done,
         seconds=time.perf_counter() - begun,

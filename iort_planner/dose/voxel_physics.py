@@ -64,9 +64,8 @@ class VoxelPhysics:
         return (t.x_step, t.ff_cum, t.sf)
 
     def at_lines(self, table: FloatArray) -> FloatArray:
-        """A table (M, N) at the spectrum's lines, (M, E); linear between its energies, as the kernels do it."""
-        energies = self.photons.first_kev + np.arange(table.shape[1]) / self.photons.per_kev
-        return np.array([np.interp(self.line_kev, energies, row) for row in table])
+        """A table (M, N) at the spectrum's lines, (M, E)."""
+        return self.photons.at(table, self.line_kev)
 
     def lines(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Share times energy (E,), keV, and attenuation and energy absorption (M, E), cm2/g."""

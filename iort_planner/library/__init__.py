@@ -1,18 +1,20 @@
-"""Data files shipped with the package: depth-dose tables, applicators, HU curves, each with the origin of its numbers."""
+"""Data files shipped with the package: depth-dose tables, applicators, HU curves, spectra and
+photon data, each with the origin of its numbers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
-_SUFFIX = {"tables": ".csv", "applicators": ".toml", "curves": ".toml"}
+_SUFFIX = {"tables": ".csv", "applicators": ".toml", "curves": ".toml", "photons": ".csv", "spectra": ".csv"}
 DEFAULT_TABLE = "reference-needle-50kv"
 DEFAULT_APPLICATOR = "needle-4.4mm"
 DEFAULT_CURVE = "ct-120kv"
+DEFAULT_SPECTRUM = "needle-50kv"
 
 
 def names(kind: str) -> list[str]:
-    """Names of the shipped files of a kind, ``tables``, ``applicators`` or ``curves``."""
+    """Names of the shipped files of a kind, ``tables``, ``applicators``, ``curves``, ``spectra`` or ``photons``."""
     return sorted(path.stem for path in (_FOLDER / kind).glob(f"*{_SUFFIX[kind]}"))
 
 
