@@ -75,7 +75,7 @@ def _coherent_cosine(state: npt.NDArray[np.uint64], inverse: float, row: FloatAr
         square = first + (wanted - row[a]) / (row[b] - row[a]) * (last - first)
         cosine = max(1.0 - 2.0 * square / (inverse * inverse), -1.0)
         if 2.0 * next_uniform(state) < 1.0 + cosine * cosine:
-            return cosine
+            return float(cosine)
 
 
 @compiled

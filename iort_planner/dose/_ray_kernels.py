@@ -35,9 +35,9 @@ def line_integrals(
     """
     _, nj, ni, _ = found.shape
     nk = found.shape[0]
-    i0 = min(max(int(math.floor(source[0] + 0.5)), 0), ni - 1)
-    j0 = min(max(int(math.floor(source[1] + 0.5)), 0), nj - 1)
-    k0 = min(max(int(math.floor(source[2] + 0.5)), 0), nk - 1)
+    i0 = min(max(math.floor(source[0] + 0.5), 0), ni - 1)
+    j0 = min(max(math.floor(source[1] + 0.5), 0), nj - 1)
+    k0 = min(max(math.floor(source[2] + 0.5), 0), nk - 1)
     for k in planes:
         dz = k - source[2]
         step_z = 1 if dz > 0.0 else -1

@@ -46,7 +46,7 @@ def trace(
     to_next, between = np.empty(3), np.empty(3)
     flat = 0
     for n in range(3):
-        cell[n] = min(max(int(math.floor(start[n] + 0.5)), 0), size[n] - 1)
+        cell[n] = min(max(math.floor(start[n] + 0.5), 0), size[n] - 1)
         flat += cell[n] * stride[n]
         if direction[n] > 0.0:
             step[n] = 1
@@ -199,9 +199,9 @@ def _fly(
     ``beyond`` in the first voxel whose end lies ``fence_cm`` along the ray or farther.
     """
     nk, nj, ni = shape
-    i = min(max(int(math.floor(at[0] + 0.5)), 0), ni - 1)
-    j = min(max(int(math.floor(at[1] + 0.5)), 0), nj - 1)
-    k = min(max(int(math.floor(at[2] + 0.5)), 0), nk - 1)
+    i = min(max(math.floor(at[0] + 0.5), 0), ni - 1)
+    j = min(max(math.floor(at[1] + 0.5), 0), nj - 1)
+    k = min(max(math.floor(at[2] + 0.5), 0), nk - 1)
     dx, dy, dz = direction[0] / spacing_cm[0], direction[1] / spacing_cm[1], direction[2] / spacing_cm[2]
     step_x, step_y, step_z = 1 if dx > 0.0 else -1, 1 if dy > 0.0 else -1, 1 if dz > 0.0 else -1
     each_x = abs(1.0 / dx) if dx != 0.0 else _FAR
@@ -284,7 +284,7 @@ def scatter_batch(
     shape: tuple[int, int, int],
     lines: tuple[FloatArray, FloatArray, FloatArray],
     tables: tuple[float, float, FloatArray, FloatArray, FloatArray, FloatArray],
-    scatter_tables: tuple[FloatArray, ...],
+    scatter_tables: tuple[float, FloatArray, FloatArray],
     stretch: float,
     roulette: float,
     outer: tuple[float, float],
@@ -354,7 +354,9 @@ def scatter_batch(
                 break
             row = int(cells[voxel, 3])
             coherent = coherent_table[row, low] + part * (coherent_table[row, low + 1] - coherent_table[row, low])
-            incoherent = incoherent_table[row, low] + part * (incoherent_table[row, low + 1] - incoherent_table[row, low])
+            incoherent = incoherent_table[row, low] + part * (
+                incoherent_table[row, low + 1] - incoherent_table[row, low]
+            )
             weight *= math.exp((stretch - 1.0) * target) / stretch * (coherent + incoherent) / mu[row]
             if weight < roulette:
                 if next_uniform(state) * roulette * 2.0 > weight:

@@ -112,7 +112,7 @@ class HuCurve:
 
     def density_at(self, hu: npt.ArrayLike) -> FloatArray:
         """Density in g/cm3, same shape."""
-        return np.asarray(np.interp(hu, self.hu, self.density_g_cm3), dtype=np.float64)
+        return np.asarray(np.interp(np.asarray(hu, dtype=np.float64), self.hu, self.density_g_cm3), dtype=np.float64)
 
     def tissue_at(self, hu: npt.ArrayLike) -> npt.NDArray[np.intp]:
         """Index into ``tissues``, same shape."""
@@ -214,7 +214,9 @@ def _material(table: dict[str, Any], where: str, origin: str) -> Material:
     if not isinstance(name, str) or not name:
         raise TissueError(f"{where}: name = {name!r} must be a text")
     if not isinstance(fractions, dict):
-        raise TissueError(f"{where} {name!r}: mass_fractions must be a table of elements, e.g. {{ H = 0.11, O = 0.89 }}")
+        raise TissueError(
+            f"{where} {name!r}: mass_fractions must be a table of elements, e.g. {{ H = 0.11, O = 0.89 }}"
+        )
     for element in fractions:
         _number(fractions, element, f"{where} {name!r}")
     density = _number(table, "density_g_cm3", f"{where} {name!r}")

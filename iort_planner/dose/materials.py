@@ -11,7 +11,38 @@ from iort_planner.errors import TissueError
 
 # Elements that library/photons holds data of
 ELEMENTS = frozenset(
-    "H C N O F Na Mg Al Si P S Cl Ar K Ca Ti Cr Mn Fe Co Ni Cu Zn Zr Mo Ag I Ba W Au".split()
+    [
+        "H",
+        "C",
+        "N",
+        "O",
+        "F",
+        "Na",
+        "Mg",
+        "Al",
+        "Si",
+        "P",
+        "S",
+        "Cl",
+        "Ar",
+        "K",
+        "Ca",
+        "Ti",
+        "Cr",
+        "Mn",
+        "Fe",
+        "Co",
+        "Ni",
+        "Cu",
+        "Zn",
+        "Zr",
+        "Mo",
+        "Ag",
+        "I",
+        "Ba",
+        "W",
+        "Au",
+    ]
 )
 
 
@@ -43,7 +74,9 @@ class Material:
         where = f"material {self.name!r}"
         unknown = sorted(self.mass_fractions.keys() - ELEMENTS)
         if unknown:
-            raise TissueError(f"{where}: no photon data for element {', '.join(unknown)}; known: {', '.join(sorted(ELEMENTS))}")
+            raise TissueError(
+                f"{where}: no photon data for element {', '.join(unknown)}; known: {', '.join(sorted(ELEMENTS))}"
+            )
         values = list(self.mass_fractions.values())
         if not all(math.isfinite(v) and 0.0 <= v <= 1.0 for v in values) or abs(math.fsum(values) - 1.0) > 0.005:
             raise TissueError(f"{where}: mass fractions must lie from 0 to 1 and add up to 1, got {values}")

@@ -108,6 +108,10 @@ def run_montecarlo(
     in_water = physics.in_water()
     sums, water_sums = _Sums.empty(tissue.grid.shape), _Sums.empty(tissue.grid.shape)
     near = _near(tissue)
+
+    def one_batch(job: tuple[VoxelPhysics, int]) -> npt.NDArray[np.float32]:
+        return _batch(job[0], job[1], seed)
+
     done = rounds = 0
     with ThreadPoolExecutor(workers) as pool:
         primary_water, primary_medium = _primary(physics, pool, workers)
@@ -118,7 +122,7 @@ def run_montecarlo(
             jobs = [(physics if n < ROUND_PATIENT else in_water, first + n) for n in range(ROUND_PATIENT + ROUND_WATER)]
             for start in range(0, len(jobs), workers):  # no more scores in memory than threads
                 part = jobs[start : start + workers]
-                for (which, _), score in zip(part, pool.map(lambda job: _batch(*job, seed), part), strict=True):
+                for (which, _), score in zip(part, pool.map(one_batch, part), strict=True):
                     symmetric = which is in_water
                     (water_sums if symmetric else sums).add(score, symmetric=symmetric)
             rounds += 1
@@ -155,7 +159,9 @@ def _require(tissue: TissueMap, histories: int | None, uncertainty_percent: floa
     i, j, k = tissue.grid.size_voxels
     spacing = tissue.grid.spacing_mm
     middle = (np.array([i, j, k]) - 1) / 2.0
-    if not (i == j == k and i % 2 == 1 and np.ptp(spacing) <= 1e-9 and np.allclose(tissue.source_index, middle, atol=1e-6)):
+    if not (
+        i == j == k and i % 2 == 1 and np.ptp(spacing) <= 1e-9 and np.allclose(tissue.source_index, middle, atol=1e-6)
+    ):
         raise InputError(
             f"Monte Carlo dose: its grid must be a cube of an odd number of cubic voxels round the source, got {i} x {j} x {k} "
             f"of {np.round(spacing, 3).tolist()} mm; make it by `tissue_map`"
@@ -245,7 +251,7 @@ def _of_all_turns(cube: FloatArray) -> FloatArray:
     """Mean of a cube's 48 turns and mirror images."""
     for axis in range(3):
         cube = (cube + np.flip(cube, axis)) / 2.0
-    result: FloatArray = sum(
-        np.transpose(cube, order) for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
-    ) / np.float64(6.0)
-    return np.ascontiguousarray(result)
+    result = np.zeros_like(cube)
+    for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)):
+        result += np.transpose(cube, order) / 6.0
+    return result

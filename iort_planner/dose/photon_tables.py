@@ -67,7 +67,7 @@ def photon_tables(materials: Sequence[Material]) -> PhotonTables:
         If an element has no data.
     """
     low, high = RANGE_KEV
-    energies = low + np.arange(round((high - low) / _STEP_KEV) + 1) * _STEP_KEV
+    energies: FloatArray = low + np.arange(round((high - low) / _STEP_KEV) + 1) * _STEP_KEV
     x = np.linspace(0.0, _MOST_X, _FEWEST_X)
     rows = [_mixed(_attenuation(), m, lambda table: _log_log(table, energies)) for m in materials]
     mu, mu_en, coherent, incoherent = (np.ascontiguousarray(column) for column in np.stack(rows, axis=1))
@@ -88,7 +88,9 @@ def photon_tables(materials: Sequence[Material]) -> PhotonTables:
     )
 
 
-def _mixed(data: Mapping[str, FloatArray], material: Material, of_element: Callable[[FloatArray], FloatArray]) -> FloatArray:
+def _mixed(
+    data: Mapping[str, FloatArray], material: Material, of_element: Callable[[FloatArray], FloatArray]
+) -> FloatArray:
     total: FloatArray | None = None
     for element, fraction in material.mass_fractions.items():
         if element not in data:
@@ -111,7 +113,7 @@ def _per_mass(table: FloatArray, x: FloatArray) -> FloatArray:
     weight, z = table[0, 0], table[0, 1]
     form = CubicSpline(table[:, 2], table[:, 3])(x)
     scatter = np.clip(CubicSpline(table[:, 2], table[:, 4])(x), 0.0, z)
-    return np.array([form**2, scatter, np.full(x.shape, z)]) / weight
+    return np.asarray(np.array([form**2, scatter, np.full(x.shape, z)]) / weight, dtype=np.float64)
 
 
 @functools.cache

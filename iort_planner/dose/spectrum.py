@@ -87,17 +87,24 @@ def read_spectrum(name_or_path: str | Path = library.DEFAULT_SPECTRUM) -> Spectr
         ) from error
     rows = [row for row in csv.reader(t for t in text.splitlines() if not t.startswith("#")) if row]
     if not rows or [cell.strip() for cell in rows[0]] != _HEADER or not 1 < len(rows) <= _MOST_ROWS:
-        raise TissueError(f"spectrum {path.name}: it needs the header row {','.join(_HEADER)} and 1 to {_MOST_ROWS - 1} rows")
+        raise TissueError(
+            f"spectrum {path.name}: it needs the header row {','.join(_HEADER)} and 1 to {_MOST_ROWS - 1} rows"
+        )
     energies, photons = [], []
     for number, row in enumerate(rows[1:], 1):
         try:
             low, high, count = (float(cell) for cell in row)
         except ValueError as error:
-            raise TissueError(f"spectrum {path.name}: row {number} must be three numbers, got {','.join(row)!r}") from error
+            raise TissueError(
+                f"spectrum {path.name}: row {number} must be three numbers, got {','.join(row)!r}"
+            ) from error
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
             raise TissueError(f"spectrum {path.name}: row {number}: energy_low_kev {low} must not exceed {high}")
         energies.append((low + high) / 2.0)
         photons.append(count)
     return Spectrum(
-        name=path.stem, energy_kev=np.array(energies), photons=np.array(photons), sha256=hashlib.sha256(data).hexdigest()
+        name=path.stem,
+        energy_kev=np.array(energies),
+        photons=np.array(photons),
+        sha256=hashlib.sha256(data).hexdigest(),
     )

@@ -85,7 +85,9 @@ class TissueMap:
         if not (np.all(np.isfinite(self.density_g_cm3)) and float(self.density_g_cm3.min()) > 0.0):
             raise TissueError("tissue map: densities must be finite and above 0")
         if not self.grid.contains(self.source_lps_mm):
-            raise TissueError(f"tissue map: the source {np.round(self.source_lps_mm, 1).tolist()} lies outside its grid")
+            raise TissueError(
+                f"tissue map: the source {np.round(self.source_lps_mm, 1).tolist()} lies outside its grid"
+            )
 
     @classmethod
     def filled(cls, grid: ImageGrid, source_lps_mm: FloatArray, *materials: Material) -> TissueMap:

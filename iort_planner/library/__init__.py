@@ -1,12 +1,18 @@
-"""Data files shipped with the package: depth-dose tables, applicators, HU curves, spectra and
-photon data, each with the origin of its numbers."""
+"""Data files shipped with the package (tables, applicators, curves, spectra, photon data), each with its origin."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
-_SUFFIX = {"tables": ".csv", "applicators": ".toml", "curves": ".toml", "photons": ".csv", "spectra": ".csv"}
+_SUFFIX = {
+    "tables": ".csv",
+    "applicators": ".toml",
+    "curves": ".toml",
+    "photons": ".csv",
+    "spectra": ".csv",
+    "raytrace": ".toml",
+}
 DEFAULT_TABLE = "reference-needle-50kv"
 DEFAULT_APPLICATOR = "needle-4.4mm"
 DEFAULT_CURVE = "ct-120kv"

@@ -58,7 +58,9 @@ def made(volume: Volume, reach_mm: float = 20.0) -> TissueMap:
 
 # Schneider et al. 2000, Phys Med Biol 45:459: rho = 1.018 + 0.893e-3 HU from -98 to 14, 1.017 + 0.592e-3 HU above 100;
 # tolerance: the four digits in which the points are written
-@pytest.mark.parametrize(("hu", "density"), [(-98.0, 0.930), (0.0, 1.018), (200.0, 1.1354), (1000.0, 1.609), (1500.0, 1.905)])
+@pytest.mark.parametrize(
+    ("hu", "density"), [(-98.0, 0.930), (0.0, 1.018), (200.0, 1.1354), (1000.0, 1.609), (1500.0, 1.905)]
+)
 def test_density_is_that_of_schneider_2000(hu: float, density: float) -> None:
     assert float(CURVE.density_at(hu)) == pytest.approx(density, abs=1.2e-3)
 
@@ -205,6 +207,8 @@ def test_a_missing_file_lists_the_shipped_ones() -> None:
 
 def test_a_curve_of_ones_own_is_used(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
-    path.write_text(_text().replace("hu = 1600.0\ndensity_g_cm3 = 1.964", "hu = 1600.0\ndensity_g_cm3 = 3.0"), encoding="utf-8")
+    path.write_text(
+        _text().replace("hu = 1600.0\ndensity_g_cm3 = 1.964", "hu = 1600.0\ndensity_g_cm3 = 3.0"), encoding="utf-8"
+    )
     denser = tissue_map(volume_of(600.0), read_curve(path), needle_at(), APPLICATOR, reach_mm=10.0)
     assert float(denser.density_g_cm3.max()) > float(made(volume_of(600.0), 10.0).density_g_cm3.max()) + 0.2

@@ -9,9 +9,38 @@ from typing import Any
 
 import numpy as np
 
-ELEMENTS = (
-    "H C N O F Na Mg Al Si P S Cl Ar K Ca Ti Cr Mn Fe Co Ni Cu Zn Zr Mo Ag I Ba W Au".split()
-)
+ELEMENTS = [
+    "H",
+    "C",
+    "N",
+    "O",
+    "F",
+    "Na",
+    "Mg",
+    "Al",
+    "Si",
+    "P",
+    "S",
+    "Cl",
+    "Ar",
+    "K",
+    "Ca",
+    "Ti",
+    "Cr",
+    "Mn",
+    "Fe",
+    "Co",
+    "Ni",
+    "Cu",
+    "Zn",
+    "Zr",
+    "Mo",
+    "Ag",
+    "I",
+    "Ba",
+    "W",
+    "Au",
+]
 ENERGIES_KEV = [5.0 + 0.5 * n for n in range(111)]
 TRANSFERS = [0.05 * n for n in range(101)]
 HEAD = """# {what}, iort_planner, 2026-11-27. Computed with xraylib {version} (Schoonjans et al. 2011, Spectrochim Acta B 66:776,
