@@ -35,6 +35,10 @@ class DepthDoseRangeError(IortError, ValueError):
     """A distance or dose lies outside what the table covers; dose is never extrapolated."""
 
 
+class TissueError(IortError, ValueError):
+    """A HU curve is missing, incomplete or impossible, or the image's values may not be read as HU."""
+
+
 class NeedleNotFoundError(IortError, RuntimeError):
     """No needle was found in the image, or more than one thing could be it."""
 

@@ -1,17 +1,26 @@
-"""Data files shipped with the package: depth-dose tables and applicators, each with the origin of its numbers."""
+"""Data files shipped with the package (tables, applicators, curves, spectra, photon data), each with its origin."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
-_SUFFIX = {"tables": ".csv", "applicators": ".toml"}
+_SUFFIX = {
+    "tables": ".csv",
+    "applicators": ".toml",
+    "curves": ".toml",
+    "photons": ".csv",
+    "spectra": ".csv",
+    "raytrace": ".toml",
+}
 DEFAULT_TABLE = "reference-needle-50kv"
 DEFAULT_APPLICATOR = "needle-4.4mm"
+DEFAULT_CURVE = "ct-120kv"
+DEFAULT_SPECTRUM = "needle-50kv"
 
 
 def names(kind: str) -> list[str]:
-    """Names of the shipped files of a kind, ``tables`` or ``applicators``."""
+    """Names of the shipped files of a kind, ``tables``, ``applicators``, ``curves``, ``spectra`` or ``photons``."""
     return sorted(path.stem for path in (_FOLDER / kind).glob(f"*{_SUFFIX[kind]}"))
 
 

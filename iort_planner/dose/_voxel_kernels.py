@@ -1,0 +1,369 @@
+"""Compiled photon transport in a grid of voxels: rays, the primary's exact dose, and scatter by Monte Carlo.
+
+Coordinates are voxel indices (i, j, k); a voxel reaches from index - 0.5 to index + 0.5. Lengths along a ray are cm, as
+attenuation per mass is cm2/g. Direction vectors are unit vectors in the grid's own axes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from iort_planner.dose._kernels import compiled
+from iort_planner.dose._photon_kernels import next_uniform, scatter_photon, seeded, turn
+from iort_planner.units import FloatArray
+
+_FAR = 1e30
+# Additive recurrence of 4 dimensions: powers of the root of x^5 = x + 1
+# (the golden ratio's like in 4 dimensions; Roberts 2018, The unreasonable effectiveness of quasirandom sequences)
+_ROOT = 1.1673039782614187  # of x^5 = x + 1
+_RECURRENCE = (1.0 / _ROOT, 1.0 / _ROOT**2, 1.0 / _ROOT**3, 1.0 / _ROOT**4)
+_THIN = 0.3  # optical thickness up to which the Pade approximant of exp(-x) is right within 4e-6
+
+
+@compiled
+def trace(
+    start: FloatArray,
+    direction: FloatArray,
+    spacing_cm: FloatArray,
+    shape: tuple[int, int, int],
+    length_cm: float,
+    voxels: npt.NDArray[np.int64],
+    steps_cm: FloatArray,
+) -> int:
+    """Voxels that a ray crosses and the length in each, up to ``length_cm`` or the grid's face; their number.
+
+    ``start`` is an index (i, j, k) inside the grid; ``voxels`` are flat indices of an array [k, j, i]. The border between
+    two voxels is crossed axis by axis (Amanatides and Woo 1987, Eurographics, 3).
+    """
+    nk, nj, ni = shape
+    size = (ni, nj, nk)
+    stride = (1, ni, ni * nj)
+    cell = np.empty(3, np.int64)
+    step = np.empty(3, np.int64)
+    to_next, between = np.empty(3), np.empty(3)
+    flat = 0
+    for n in range(3):
+        cell[n] = min(max(math.floor(start[n] + 0.5), 0), size[n] - 1)
+        flat += cell[n] * stride[n]
+        if direction[n] > 0.0:
+            step[n] = 1
+            to_next[n] = (cell[n] + 0.5 - start[n]) * spacing_cm[n] / direction[n]
+            between[n] = spacing_cm[n] / direction[n]
+        elif direction[n] < 0.0:
+            step[n] = -1
+            to_next[n] = (cell[n] - 0.5 - start[n]) * spacing_cm[n] / direction[n]
+            between[n] = -spacing_cm[n] / direction[n]
+        else:
+            step[n] = 0
+            to_next[n] = _FAR
+            between[n] = _FAR
+    at = 0.0
+    count = 0
+    while True:
+        n = 0
+        if to_next[1] < to_next[n]:
+            n = 1
+        if to_next[2] < to_next[n]:
+            n = 2
+        end = to_next[n]
+        voxels[count] = flat
+        if end >= length_cm:
+            steps_cm[count] = length_cm - at
+            return count + 1
+        steps_cm[count] = max(end - at, 0.0)
+        at = max(at, end)
+        count += 1
+        cell[n] += step[n]
+        if cell[n] < 0 or cell[n] >= size[n]:
+            return count
+        flat += step[n] * stride[n]
+        to_next[n] += between[n]
+
+
+@compiled
+def primary_dose(
+    to_water: npt.NDArray[np.float64],
+    to_medium: npt.NDArray[np.float64],
+    planes: npt.NDArray[np.int64],
+    source: FloatArray,
+    spacing_cm: FloatArray,
+    material: npt.NDArray[np.uint8],
+    density: npt.NDArray[np.float32],
+    weight_kev: FloatArray,
+    mu: FloatArray,
+    mu_en: FloatArray,
+    sub_points: npt.NDArray[np.int64],
+) -> None:
+    """Kerma of unscattered photons per emitted photon (keV/g), mean over each voxel of some planes; written.
+
+    Parameters
+    ----------
+    to_water, to_medium : ndarray of shape (nk, nj, ni)
+    planes : ndarray of shape (P,)
+        The k to fill.
+    source : ndarray of shape (3,)
+        Index of the source.
+    material, density : ndarray of shape (nk, nj, ni)
+    weight_kev : ndarray of shape (E,), keV
+        Photons per emitted photon times energy, for each line.
+    mu, mu_en : ndarray of shape (M, E), cm2/g
+        Row 0 is water.
+    sub_points : ndarray of shape (R,)
+        Points along each axis of a voxel that lies n voxels from the source, for n = 0 .. R - 1; then one.
+    """
+    nk, nj, ni = material.shape
+    lines = weight_kev.size
+    flat_material, flat_density = material.ravel(), density.ravel()
+    voxels, steps = np.empty(ni + nj + nk + 3, np.int64), np.empty(ni + nj + nk + 3)
+    tau = np.empty(lines)
+    offset, direction = np.empty(3), np.empty(3)
+    for plane in planes:
+        for j in range(nj):
+            for i in range(ni):
+                away = math.sqrt((i - source[0]) ** 2 + (j - source[1]) ** 2 + (plane - source[2]) ** 2)
+                points = sub_points[int(away)] if int(away) < sub_points.size else 1
+                own = material[plane, j, i]
+                water = 0.0
+                medium = 0.0
+                for c in range(points):
+                    for b in range(points):
+                        for a in range(points):
+                            offset[0] = i + (a + 0.5) / points - 0.5 - source[0]
+                            offset[1] = j + (b + 0.5) / points - 0.5 - source[1]
+                            offset[2] = plane + (c + 0.5) / points - 0.5 - source[2]
+                            square = 0.0
+                            for n in range(3):
+                                square += (offset[n] * spacing_cm[n]) ** 2
+                            if square == 0.0:  # the source itself: its kerma is infinite
+                                continue
+                            length = math.sqrt(square)
+                            for n in range(3):
+                                direction[n] = offset[n] * spacing_cm[n] / length
+                            count = trace(source, direction, spacing_cm, material.shape, length, voxels, steps)
+                            tau[:] = 0.0
+                            mass = 0.0
+                            for s in range(count):  # voxels of one material in a row are one step
+                                row = flat_material[voxels[s]]
+                                mass += steps[s] * flat_density[voxels[s]]
+                                if s + 1 == count or flat_material[voxels[s + 1]] != row:
+                                    for e in range(lines):
+                                        tau[e] += mass * mu[row, e]
+                                    mass = 0.0
+                            here_water = 0.0
+                            here_medium = 0.0
+                            for e in range(lines):
+                                left = weight_kev[e] * math.exp(-tau[e])
+                                here_water += left * mu_en[0, e]
+                                here_medium += left * mu_en[own, e]
+                            water += here_water / (4.0 * math.pi * square)
+                            medium += here_medium / (4.0 * math.pi * square)
+                to_water[plane, j, i] = water / points**3
+                to_medium[plane, j, i] = medium / points**3
+
+
+@compiled
+def _to_sphere(
+    at: FloatArray, direction: FloatArray, centre: FloatArray, spacing_cm: FloatArray, radius_cm: float
+) -> float:
+    """Way along a ray to where it leaves a sphere, cm; below 0 where it does not meet it."""
+    along, square = 0.0, 0.0
+    for n in range(3):
+        offset = (at[n] - centre[n]) * spacing_cm[n]
+        along += offset * direction[n]
+        square += offset * offset
+    inside = along * along - square + radius_cm * radius_cm
+    return math.sqrt(inside) - along if inside > 0.0 else -1.0
+
+
+@compiled
+def _fly(
+    cells: npt.NDArray[np.float32],
+    at: FloatArray,
+    direction: FloatArray,
+    spacing_cm: FloatArray,
+    shape: tuple[int, int, int],
+    mu: FloatArray,
+    mu_en: FloatArray,
+    carried: float,
+    target: float,
+    fence_cm: float,
+    beyond: float,
+) -> int:
+    """Follow a ray to the grid's face and score it; put ``at`` where the optical depth reaches ``target``.
+
+    Returns the voxel of that point, or -1 where the ray leaves the grid first. ``cells`` is that of `scatter_batch`. With
+    ``carried`` (weight times keV) of 0 nothing is scored and the ray ends at the point. ``carried`` is multiplied by
+    ``beyond`` in the first voxel whose end lies ``fence_cm`` along the ray or farther.
+    """
+    nk, nj, ni = shape
+    i = min(max(math.floor(at[0] + 0.5), 0), ni - 1)
+    j = min(max(math.floor(at[1] + 0.5), 0), nj - 1)
+    k = min(max(math.floor(at[2] + 0.5), 0), nk - 1)
+    dx, dy, dz = direction[0] / spacing_cm[0], direction[1] / spacing_cm[1], direction[2] / spacing_cm[2]
+    step_x, step_y, step_z = 1 if dx > 0.0 else -1, 1 if dy > 0.0 else -1, 1 if dz > 0.0 else -1
+    each_x = abs(1.0 / dx) if dx != 0.0 else _FAR
+    each_y = abs(1.0 / dy) if dy != 0.0 else _FAR
+    each_z = abs(1.0 / dz) if dz != 0.0 else _FAR
+    next_x = (i + 0.5 * step_x - at[0]) / dx if dx != 0.0 else _FAR
+    next_y = (j + 0.5 * step_y - at[1]) / dy if dy != 0.0 else _FAR
+    next_z = (k + 0.5 * step_z - at[2]) / dz if dz != 0.0 else _FAR
+    left_x = ni - 1 - i if step_x > 0 else i
+    left_y = nj - 1 - j if step_y > 0 else j
+    left_z = nk - 1 - k if step_z > 0 else k
+    stride_x, stride_y, stride_z = step_x, step_y * ni, step_z * ni * nj
+    voxel = i + ni * (j + nj * k)
+    gone, depth = 0.0, 0.0
+    hit, hit_at = -1, 0.0
+    scoring = carried > 0.0
+    water = mu_en[0]
+    while True:
+        end = min(next_x, next_y, next_z)
+        length = max(end - gone, 0.0)
+        row = int(cells[voxel, 3])
+        per_cm = cells[voxel, 2] * mu[row]
+        thick = length * per_cm
+        if depth <= target and target < depth + thick:
+            hit, hit_at = voxel, gone + (target - depth) / per_cm
+            if not scoring:
+                break
+        depth += thick
+        if scoring:
+            if thick < _THIN:
+                up = 1.0 + thick * thick / 12.0
+                after = carried * (up - 0.5 * thick) / (up + 0.5 * thick)
+                mean = carried * (1.0 - thick * (0.5 - thick * (1.0 / 6.0 - thick / 24.0))) * length
+            else:
+                after = carried * math.exp(-thick)
+                mean = (carried - after) / per_cm
+            cells[voxel, 0] += mean * water
+            cells[voxel, 1] += mean * mu_en[row]
+            carried = after
+            if gone >= fence_cm:
+                fence_cm = _FAR
+                carried *= beyond
+                scoring = carried > 0.0
+                if depth > target and not scoring:
+                    break
+        gone = max(gone, end)
+        if next_x <= end:
+            if left_x == 0:
+                break
+            left_x -= 1
+            next_x += each_x
+            voxel += stride_x
+        elif next_y <= end:
+            if left_y == 0:
+                break
+            left_y -= 1
+            next_y += each_y
+            voxel += stride_y
+        else:
+            if left_z == 0:
+                break
+            left_z -= 1
+            next_z += each_z
+            voxel += stride_z
+    if hit >= 0:
+        at[0] += hit_at * dx
+        at[1] += hit_at * dy
+        at[2] += hit_at * dz
+    return hit
+
+
+@compiled
+def scatter_batch(
+    cells: npt.NDArray[np.float32],
+    histories: int,
+    seed: int,
+    shift: FloatArray,
+    source: FloatArray,
+    spacing_cm: FloatArray,
+    shape: tuple[int, int, int],
+    lines: tuple[FloatArray, FloatArray, FloatArray],
+    tables: tuple[float, float, FloatArray, FloatArray, FloatArray, FloatArray],
+    scatter_tables: tuple[float, FloatArray, FloatArray],
+    stretch: float,
+    roulette: float,
+    outer: tuple[float, float],
+) -> None:
+    """Kerma of scattered photons, summed over one batch of histories.
+
+    A photon is never absorbed: its weight carries the chance of being scattered. From each collision the whole ray on
+    to the grid's face is scored by its expected track length (Williamson 1987, Med Phys 14:567,
+    doi:10.1118/1.596069). The next collision is drawn on that same ray from a fall slower by ``stretch`` than the
+    true one, and the weight makes up for it; a photon of little weight plays Russian roulette. The first four random
+    numbers of the histories are points of an additive recurrence (Kronecker sequence) with a random shift for each
+    batch: each history is as random as before, and together they fill the space more evenly.
+
+    Parameters
+    ----------
+    cells : ndarray of shape (voxels, 4), float32
+        Score of water and of the voxel's medium (keV cm2/g times cm; added to), density (g/cm3), material; flat indices of
+        [k, j, i]. One row, because a ray then touches one place in memory a voxel.
+    shape : tuple of 3 int
+        (nk, nj, ni).
+    shift : ndarray of shape (4,)
+        Random shift of the recurrence, 0 to 1.
+    lines : tuple of ndarrays of shape (E,)
+        Energies (keV), the cumulative share they are drawn from, and the weight of a photon drawn.
+    tables : tuple
+        Lowest energy (keV), steps per keV, and per material and energy (M, N): attenuation, energy absorption, coherent
+        and incoherent scattering, all cm2/g.
+    scatter_tables : tuple
+        What `scatter_photon` needs.
+    stretch : float
+        0 to 1; 1 draws collisions as they are.
+    roulette : float
+        Weight below which it is played.
+    outer : tuple of 2 float
+        A ray that leaves a sphere of this radius round the source (cm) is scored beyond it with this chance, and then more.
+    """
+    line_kev, line_cdf, line_weight = lines
+    first_kev, per_kev, mu_table, mu_en_table, coherent_table, incoherent_table = tables
+    materials, energies = mu_table.shape
+    mu, mu_en = np.empty(materials), np.empty(materials)
+    at, direction, point = np.empty(3), np.empty(3), np.empty(4)
+    state = seeded(seed)
+    for history in range(histories):
+        for n in range(4):
+            point[n] = (shift[n] + (history + 1.0) * _RECURRENCE[n]) % 1.0
+        cosine, phi = 2.0 * point[0] - 1.0, 2.0 * math.pi * point[1]
+        sine = math.sqrt(max(1.0 - cosine * cosine, 0.0))
+        direction[0], direction[1], direction[2] = sine * math.cos(phi), sine * math.sin(phi), cosine
+        at[:] = source
+        line = min(int(np.searchsorted(line_cdf, point[2], side="right")), line_kev.size - 1)
+        energy, weight, carried = line_kev[line], line_weight[line], 0.0
+        where = point[3]
+        while True:
+            grid_at = min(max((energy - first_kev) * per_kev, 0.0), energies - 1.000001)
+            low = int(grid_at)
+            part = grid_at - low
+            for m in range(materials):
+                mu[m] = mu_table[m, low] + part * (mu_table[m, low + 1] - mu_table[m, low])
+                mu_en[m] = mu_en_table[m, low] + part * (mu_en_table[m, low + 1] - mu_en_table[m, low])
+            fence_cm, beyond = _FAR, 1.0
+            if carried > 0.0:
+                fence_cm = _to_sphere(at, direction, source, spacing_cm, outer[0])
+                beyond = 1.0 / outer[1] if next_uniform(state) < outer[1] else 0.0
+            target = -math.log1p(-where) / stretch
+            voxel = _fly(cells, at, direction, spacing_cm, shape, mu, mu_en, carried, target, fence_cm, beyond)
+            if voxel < 0:
+                break
+            row = int(cells[voxel, 3])
+            coherent = coherent_table[row, low] + part * (coherent_table[row, low + 1] - coherent_table[row, low])
+            incoherent = incoherent_table[row, low] + part * (
+                incoherent_table[row, low + 1] - incoherent_table[row, low]
+            )
+            weight *= math.exp((stretch - 1.0) * target) / stretch * (coherent + incoherent) / mu[row]
+            if weight < roulette:
+                if next_uniform(state) * roulette * 2.0 > weight:
+                    break
+                weight = roulette * 2.0
+            is_coherent = next_uniform(state) * (coherent + incoherent) < coherent
+            energy, cosine = scatter_photon(state, energy, row, is_coherent, scatter_tables)
+            turn(direction, cosine, 2.0 * math.pi * next_uniform(state))
+            where = next_uniform(state)
+            carried = weight * energy
