@@ -1,27 +1,25 @@
-"""Interaction of photons with materials from 5 to 60 keV, as arrays for compiled loops."""
+"""Interaction of photons with materials from 1 to 60 keV, as arrays for compiled loops."""
 
 from __future__ import annotations
 
-import csv
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
-from iort_planner import library
-from iort_planner.errors import TissueError
+from iort_planner.dose import attenuation
+from iort_planner.dose.attenuation import RANGE_KEV
+from iort_planner.dose.materials import Material
 
 if TYPE_CHECKING:
-    from iort_planner.dose.materials import Material
     from iort_planner.units import FloatArray
 
-RANGE_KEV = (5.0, 60.0)
-_STEP_KEV = 0.1
-_FEWEST_X = 501
+_STEP_KEV = 0.05  # linear between: 0.4 % off at 1 keV, under 0.02 % from 5 keV on
+_POINTS_X = 501
 _MOST_X = 5.0  # 1/angstrom: of 60 keV turned back, 4.84
+_Composition = tuple[str, tuple[tuple[str, float], ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,7 +31,7 @@ class PhotonTables:
     first_kev, per_kev : float
         First energy, and steps per keV.
     mu, mu_en, coherent, incoherent : ndarray of shape (M, N), cm2/g
-        Attenuation, energy absorption, coherent and incoherent scattering.
+        Attenuation, energy that stays with a voxel (`attenuation.mass_energy_local`), coherent and incoherent scattering.
     x_step : float, 1/angstrom
         Of x = sin(angle/2)/wavelength in the next two.
     ff_cum : ndarray of shape (M, X)
@@ -58,79 +56,38 @@ class PhotonTables:
         return np.array([np.interp(energy_kev, grid, row) for row in table])
 
 
-def photon_tables(materials: Sequence[Material]) -> PhotonTables:
-    """Tables of materials; of a mixture each coefficient is the mean by mass.
-
-    Raises
-    ------
-    TissueError
-        If an element has no data.
-    """
+@functools.lru_cache(maxsize=8)
+def _tables(materials: tuple[_Composition, ...]) -> PhotonTables:
     low, high = RANGE_KEV
     energies: FloatArray = low + np.arange(round((high - low) / _STEP_KEV) + 1) * _STEP_KEV
-    x = np.linspace(0.0, _MOST_X, _FEWEST_X)
-    rows = [_mixed(_attenuation(), m, lambda table: _log_log(table, energies)) for m in materials]
-    mu, mu_en, coherent, incoherent = (np.ascontiguousarray(column) for column in np.stack(rows, axis=1))
-    factors = [_mixed(_form_factors(), m, lambda table: _per_mass(table, x)) for m in materials]
-    squared, scatter, electrons = np.stack(factors, axis=1)
+    energies[-1] = high
+    x = np.linspace(0.0, _MOST_X, _POINTS_X)
+    known = [Material(name=name, density_g_cm3=1.0, mass_fractions=dict(shares)) for name, shares in materials]
+    photo, coherent, incoherent, local = (
+        np.array([of(material, energies) for material in known])
+        for of in (
+            attenuation.photoelectric,
+            attenuation.coherent,
+            attenuation.incoherent,
+            attenuation.mass_energy_local,
+        )
+    )
+    squared = np.array([attenuation.form_factor_squared(material, x) for material in known])
     area = np.zeros_like(squared)
     area[:, 1:] = np.cumsum((squared[:, 1:] + squared[:, :-1]) / 2.0 * np.diff(x**2), axis=1)
     return PhotonTables(
         first_kev=low,
         per_kev=1.0 / _STEP_KEV,
-        mu=mu,
-        mu_en=mu_en,
+        mu=photo + coherent + incoherent,
+        mu_en=local,
         coherent=coherent,
         incoherent=incoherent,
         x_step=float(x[1]),
         ff_cum=area,
-        sf=np.clip(scatter / electrons, 0.0, 1.0),
+        sf=np.array([attenuation.scattering_function(material, x) for material in known]),
     )
 
 
-def _mixed(
-    data: Mapping[str, FloatArray], material: Material, of_element: Callable[[FloatArray], FloatArray]
-) -> FloatArray:
-    total: FloatArray | None = None
-    for element, fraction in material.mass_fractions.items():
-        if element not in data:
-            raise TissueError(f"material {material.name!r}: no photon data for element {element}")
-        part = fraction * of_element(data[element])
-        total = part if total is None else total + part
-    if total is None:
-        raise TissueError(f"material {material.name!r} has no elements")
-    return total
-
-
-def _log_log(table: FloatArray, energies: FloatArray) -> FloatArray:
-    """Coefficients (4, N) of an element's rows (energy, 4 coefficients)."""
-    ln_e = np.log(table[:, 0])
-    return np.array([np.exp(np.interp(np.log(energies), ln_e, np.log(table[:, n]))) for n in range(1, 5)])
-
-
-def _per_mass(table: FloatArray, x: FloatArray) -> FloatArray:
-    """F^2, S and number of electrons, each over the atomic weight, (3, X), of rows (weight, z, x, F, S)."""
-    weight, z = table[0, 0], table[0, 1]
-    form = CubicSpline(table[:, 2], table[:, 3])(x)
-    scatter = np.clip(CubicSpline(table[:, 2], table[:, 4])(x), 0.0, z)
-    return np.asarray(np.array([form**2, scatter, np.full(x.shape, z)]) / weight, dtype=np.float64)
-
-
-@functools.cache
-def _attenuation() -> Mapping[str, FloatArray]:
-    return _by_element("attenuation")
-
-
-@functools.cache
-def _form_factors() -> Mapping[str, FloatArray]:
-    return _by_element("form_factors")
-
-
-def _by_element(name: str) -> Mapping[str, FloatArray]:
-    text = library.find("photons", name).read_text(encoding="utf-8")
-    lines = csv.reader(line for line in text.splitlines() if not line.startswith("#"))
-    next(lines)
-    found: dict[str, list[list[float]]] = {}
-    for element, *numbers in lines:
-        found.setdefault(element, []).append([float(n) for n in numbers])
-    return {element: np.array(rows) for element, rows in found.items()}
+def photon_tables(materials: Sequence[Material]) -> PhotonTables:
+    """Tables of materials, one row each; those of one list are kept for the next call."""
+    return _tables(tuple((m.name, tuple(m.mass_fractions.items())) for m in materials))

@@ -9,9 +9,9 @@ _SUFFIX = {
     "tables": ".csv",
     "applicators": ".toml",
     "curves": ".toml",
-    "photons": ".csv",
     "spectra": ".csv",
     "raytrace": ".toml",
+    "materials": ".toml",
 }
 DEFAULT_TABLE = "reference-needle-50kv"
 DEFAULT_APPLICATOR = "needle-4.4mm"
