@@ -55,6 +55,10 @@ class PhantomError(IortError, ValueError):
     """A phantom specification is missing, incomplete or impossible."""
 
 
+class SimulationError(IortError, ValueError):
+    """A simulation's case is missing, incomplete or impossible."""
+
+
 class PlanError(IortError, ValueError):
     """A plan folder or plan file cannot be read, or does not fit the image it names."""
 

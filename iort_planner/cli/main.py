@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from iort_planner import INTENDED_USE, __version__
-from iort_planner.cli import demo, inspect, options, phantom, plan, qa, verify, view
+from iort_planner.cli import demo, inspect, options, phantom, plan, qa, simulate, verify, view
 from iort_planner.errors import IortError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"iort-planner {__version__}. {INTENDED_USE}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for module in (demo, inspect, plan, view, phantom, qa, verify):
+    for module in (demo, inspect, plan, view, phantom, qa, simulate, verify):
         module.add_subparser(subparsers)
     return parser
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iort_planner import library
-from iort_planner.dose.photon_tables import RANGE_KEV
+from iort_planner.dose.attenuation import RANGE_KEV
 from iort_planner.errors import TissueError
 from iort_planner.inputs import read_small
 
@@ -41,7 +41,7 @@ class Spectrum:
     Raises
     ------
     TissueError
-        If an energy lies outside 5 to 60 keV, or a number of photons is not finite and 0 or more, or all are 0.
+        If an energy lies outside 1 to 60 keV, or a number of photons is not finite and 0 or more, or all are 0.
     """
 
     name: str
