@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 RANGE_KEV = (5.0, 60.0)
 _STEP_KEV = 0.1
-_FEWEST_X = 501
-_MOST_X = 5.0  # 1/angstrom: of 60 keV turned back, 4.84
+_ENERGIES = RANGE_KEV[0] + np.arange(round((RANGE_KEV[1] - RANGE_KEV[0]) / _STEP_KEV) + 1) * _STEP_KEV
+_X = np.linspace(0.0, 5.0, 501)  # 1/angstrom; 60 keV turned back have 4.84
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,54 +66,53 @@ def photon_tables(materials: Sequence[Material]) -> PhotonTables:
     TissueError
         If an element has no data.
     """
-    low, high = RANGE_KEV
-    energies: FloatArray = low + np.arange(round((high - low) / _STEP_KEV) + 1) * _STEP_KEV
-    x = np.linspace(0.0, _MOST_X, _FEWEST_X)
-    rows = [_mixed(_attenuation(), m, lambda table: _log_log(table, energies)) for m in materials]
+    rows = [_mixed(material, _coefficients) for material in materials]
     mu, mu_en, coherent, incoherent = (np.ascontiguousarray(column) for column in np.stack(rows, axis=1))
-    factors = [_mixed(_form_factors(), m, lambda table: _per_mass(table, x)) for m in materials]
-    squared, scatter, electrons = np.stack(factors, axis=1)
+    squared, scatter, electrons = np.stack([_mixed(material, _factors) for material in materials], axis=1)
     area = np.zeros_like(squared)
-    area[:, 1:] = np.cumsum((squared[:, 1:] + squared[:, :-1]) / 2.0 * np.diff(x**2), axis=1)
+    area[:, 1:] = np.cumsum((squared[:, 1:] + squared[:, :-1]) / 2.0 * np.diff(_X**2), axis=1)
     return PhotonTables(
-        first_kev=low,
+        first_kev=RANGE_KEV[0],
         per_kev=1.0 / _STEP_KEV,
         mu=mu,
         mu_en=mu_en,
         coherent=coherent,
         incoherent=incoherent,
-        x_step=float(x[1]),
+        x_step=float(_X[1]),
         ff_cum=area,
         sf=np.clip(scatter / electrons, 0.0, 1.0),
     )
 
 
-def _mixed(
-    data: Mapping[str, FloatArray], material: Material, of_element: Callable[[FloatArray], FloatArray]
-) -> FloatArray:
-    total: FloatArray | None = None
-    for element, fraction in material.mass_fractions.items():
-        if element not in data:
-            raise TissueError(f"material {material.name!r}: no photon data for element {element}")
-        part = fraction * of_element(data[element])
-        total = part if total is None else total + part
-    if total is None:
+def _mixed(material: Material, of_element: Callable[[str], FloatArray]) -> FloatArray:
+    parts = [fraction * of_element(element) for element, fraction in material.mass_fractions.items()]
+    if not parts:
         raise TissueError(f"material {material.name!r} has no elements")
-    return total
+    return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
 
 
-def _log_log(table: FloatArray, energies: FloatArray) -> FloatArray:
-    """Coefficients (4, N) of an element's rows (energy, 4 coefficients)."""
+@functools.cache
+def _coefficients(element: str) -> FloatArray:
+    """Attenuation, energy absorption, coherent, incoherent (4, N) of an element on the tables' energies; log-log."""
+    table = _rows(_attenuation(), element)
     ln_e = np.log(table[:, 0])
-    return np.array([np.exp(np.interp(np.log(energies), ln_e, np.log(table[:, n]))) for n in range(1, 5)])
+    return np.array([np.exp(np.interp(np.log(_ENERGIES), ln_e, np.log(table[:, n]))) for n in range(1, 5)])
 
 
-def _per_mass(table: FloatArray, x: FloatArray) -> FloatArray:
-    """F^2, S and number of electrons, each over the atomic weight, (3, X), of rows (weight, z, x, F, S)."""
+@functools.cache
+def _factors(element: str) -> FloatArray:
+    """F^2, S and number of electrons of an element, each over the atomic weight, (3, X)."""
+    table = _rows(_form_factors(), element)  # weight, z, x, F, S
     weight, z = table[0, 0], table[0, 1]
-    form = CubicSpline(table[:, 2], table[:, 3])(x)
-    scatter = np.clip(CubicSpline(table[:, 2], table[:, 4])(x), 0.0, z)
-    return np.asarray(np.array([form**2, scatter, np.full(x.shape, z)]) / weight, dtype=np.float64)
+    form = CubicSpline(table[:, 2], table[:, 3])(_X)
+    scatter = np.clip(CubicSpline(table[:, 2], table[:, 4])(_X), 0.0, z)
+    return np.asarray(np.array([form**2, scatter, np.full(_X.shape, z)]) / weight, dtype=np.float64)
+
+
+def _rows(data: Mapping[str, FloatArray], element: str) -> FloatArray:
+    if element not in data:
+        raise TissueError(f"no photon data for element {element}; there are {', '.join(sorted(data))}")
+    return data[element]
 
 
 @functools.cache

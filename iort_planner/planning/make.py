@@ -14,18 +14,18 @@ from iort_planner.planning.checks import Evidence, run_checks
 from iort_planner.planning.doses import cord_of, prescribe, tg43_engine
 from iort_planner.planning.given import Automatic, CanalFile, Cord, Correction, limit_structure
 from iort_planner.planning.output_of_day import OutputOfDay, table_of_the_day
-from iort_planner.planning.tissue_engine import tissue_engine
 from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits, second_check
+from iort_planner.planning.tissue_engine import tissue_engine
 from iort_planner.source.tg43 import RadialInterpolation
 
 if TYPE_CHECKING:
-    from iort_planner.dose.engine_dose import EngineDose
     from collections.abc import Sequence
 
     import numpy as np
     import numpy.typing as npt
 
     from iort_planner.applicator import Applicator
+    from iort_planner.dose.engine_dose import EngineDose
     from iort_planner.geometry.canal import SpinalCanal
     from iort_planner.geometry.needle import Needle
     from iort_planner.imaging.series import ScanImage
