@@ -27,6 +27,7 @@ from iort_planner.planning.make import make_plan
 from iort_planner.planning.output_of_day import OutputOfDay, table_of_the_day
 from iort_planner.planning.prescription import Prescription
 from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits
+from iort_planner.planning.tissue_engine import TISSUE_ENGINES, require_hu, run_tissue_engine
 from iort_planner.report.folder import write_plan_folder
 from iort_planner.source.acceptance import status
 from iort_planner.source.table_file import read_source, read_table
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from iort_planner.units import FloatArray
 
 Point = tuple[float, float, float]
-ENGINES = ("water", "tg43")
+ENGINES = ("water", "tg43", *TISSUE_ENGINES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,8 @@ class PlanRequest:
     source, applicator : str
         Library name or file.
     engine : str
-        ``water``, or ``tg43`` for a source of that kind: its dose by the formalism itself is added to the water engine's.
+        ``water``; ``tg43`` for a source of that kind: its dose by the formalism itself is added to the water engine's;
+        ``raytrace`` or ``montecarlo``: the dose in the tissues of a scan in HU is added.
     output : OutputOfDay or None
         Output of the day, which every dose rate is multiplied by.
     second_check : SecondCheckLimits
@@ -123,13 +125,14 @@ def plan_scan(
     *,
     step: Callable[[str], None] = lambda _: None,
     slices: Progress | None = None,
+    histories: Callable[[int, float], None] | None = None,
 ) -> Plan:
     """Plan a scan and write the plan folder ``out``, whole or not at all; see `plan_into`."""
     for given in (request.canal_file, request.cord_file, Path(request.source), Path(request.applicator)):
         if given is not None and given.exists() and out.resolve() in given.resolve().parents:
             raise InputError(f"{given} lies in the output folder, which is replaced whole; give another --out")
     with whole_folder(out, PLAN_FOLDER) as folder:
-        return plan_into(folder, request, step=step, slices=slices)
+        return plan_into(folder, request, step=step, slices=slices, histories=histories)
 
 
 def plan_into(
@@ -140,6 +143,7 @@ def plan_into(
     created: dt.datetime | None = None,
     step: Callable[[str], None] = lambda _: None,
     slices: Progress | None = None,
+    histories: Callable[[int, float], None] | None = None,
 ) -> Plan:
     """Plan a scan and write the plan folder's files into an existing empty folder.
 
@@ -151,6 +155,8 @@ def plan_into(
         Called with the name of each step before it starts.
     slices : callable, optional
         Called with (slices read, slices in all) while the scan is read.
+    histories : callable, optional
+        Called with (histories, uncertainty in percent) while a Monte Carlo runs.
 
     Raises
     ------
@@ -174,6 +180,8 @@ def plan_into(
     # Absolute, so that 'view' finds it from anywhere; a name that is no UTF-8 is written with escapes.
     shown = str((shown_path or request.path).absolute()).encode("utf-8", "backslashreplace").decode("utf-8")
     image = replace(image, path=shown)
+    if request.engine in TISSUE_ENGINES:
+        require_hu(image.volume, request.engine)
     with _scan_warnings(image):
         step("needle")
         needle, *others = _needles(request, image.volume, applicator)
@@ -182,6 +190,10 @@ def plan_into(
         cord = _cord(request, image, needle)
     step("level")
     level = describe_level(image.volume, needle, wall.canal)
+    tissue = None
+    if request.engine in TISSUE_ENGINES:
+        step(f"dose in tissue ({request.engine})")
+        tissue = run_tissue_engine(request.engine, image.volume, needle, applicator, histories)
     step("dose and checks")
     plan = make_plan(
         image=image,
@@ -191,6 +203,7 @@ def plan_into(
         applicator=applicator,
         prescription=request.prescription,
         tg43=tg43,
+        tissue=tissue,
         output=request.output,
         acceptance=status(table, created.date()) if table.clinical else None,
         second_check_limits=request.second_check,
@@ -206,6 +219,9 @@ def plan_into(
     grid = dose_grid([needle.source_lps_mm], image.volume.grid)
     dwells = ([needle.source_lps_mm], [plan.result.dwell_time_s], grid, [needle.axis_lps])
     doses = {"dose": dose_on_grid(table_of_the_day(table, request.output), *dwells)}
+    if tissue is not None:  # on the same grid: 1 mm, 50 mm round the source
+        doses[f"dose_{tissue.engine}"] = doses["dose"] * tissue.to_water
+        doses[f"dose_{tissue.engine}_to_medium"] = doses["dose"] * tissue.to_medium
     if tg43 is not None:
         from iort_planner.dose import tg43 as formalism
 

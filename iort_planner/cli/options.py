@@ -108,6 +108,27 @@ def slices(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
+def histories(*, quiet: bool) -> Iterator[Callable[[int, float], None]]:
+    """A bar of a Monte Carlo's histories, on stderr, with the uncertainty so far and the remaining time.
+
+    The uncertainty falls with the root of the histories: the first ones tell how many it takes to 1 %.
+    """
+    if quiet or sys.stderr is None:
+        yield lambda _done, _percent: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(file=sys.stderr, leave=False, disable=None, unit="", unit_scale=True, desc="photons", position=1) as bar:
+
+        def counted(done: int, percent: float) -> None:
+            bar.total = max(int(done * percent**2), done)
+            bar.set_postfix_str(f"{percent:.2f} % (k=1)", refresh=False)
+            bar.update(done - bar.n)
+
+        yield counted
+
+
+@contextlib.contextmanager
 def progress(steps: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
     """A progress bar on stderr, gone at the end; call it with the name of each step before it starts."""
     if quiet or sys.stderr is None:

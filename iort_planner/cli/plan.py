@@ -125,9 +125,10 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     )
     dose.add_argument(
         "--engine",
-        choices=["water", "tg43"],
+        choices=["water", "tg43", "raytrace", "montecarlo"],
         default="water",
-        help="dose engine (default water); tg43, with a --source of that kind: dose by that formalism beside it",
+        help="dose engine (default water); tg43, with a --source of that kind: dose by that formalism beside it; "
+        "raytrace (a second) or montecarlo (a minute), on a scan in HU: dose in bone and other tissues beside it",
     )
     output = parser.add_argument_group("output of the day (the dwell time follows it)")
     output.add_argument(
@@ -238,8 +239,12 @@ def run(args: argparse.Namespace) -> int:
     from iort_planner.workflow import plan_scan
 
     request = request_from(args, args.input, args.series)
-    with options.progress(PLAN_STEPS, quiet=args.quiet) as step, options.slices(quiet=args.quiet) as slices:
-        plan = plan_scan(args.out, request, step=step, slices=slices)
+    with (
+        options.progress(PLAN_STEPS, quiet=args.quiet) as step,
+        options.slices(quiet=args.quiet) as slices,
+        options.histories(quiet=args.quiet) as histories,
+    ):
+        plan = plan_scan(args.out, request, step=step, slices=slices, histories=histories)
     from iort_planner.cli.summary import print_plan
 
     return print_plan(plan, args.out, as_json=args.json)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 FEATURES = ("primary", "primary_4mm", "primary_8mm", "bone_2mm", "bone_6mm", "water_4mm")
 _COARSE_MM = 2.0  # the means round a voxel are taken on voxels of this size
 _FIT_DEPTH_CM = 1.0  # where materials are fitted to the two: behind so much water
-_STEP_A, _MOST_A = 0.1, 12.0  # table over water (g/cm2)
+_STEP_A, _MOST_A = 0.04, 12.0  # table over water (g/cm2)
 _OFFSET_B, _STEP_LN_B, _MOST_B = 1.5, 0.02, 20.0  # and over ln(bone + offset); fat has less than no bone
 _LEAST = 1e-12
 

@@ -133,7 +133,7 @@ def test_it_goes_on_until_the_uncertainty_is_reached() -> None:
 
 
 def test_the_dose_does_not_depend_on_the_voxel_size() -> None:
-    """In spongiosa throughout, as no border lies on the faces of voxels of 0.5, 1 and 2 mm alike."""
+    """From 5 mm on, in spongiosa throughout, as no border lies on the faces of voxels of 0.5, 1 and 2 mm alike."""
     directions = np.random.default_rng(1).normal(size=(400, 3))
     directions /= np.linalg.norm(directions, axis=1)[:, None]
     means = []
@@ -141,14 +141,19 @@ def test_the_dose_does_not_depend_on_the_voxel_size() -> None:
         tissue = water(half, spacing)
         filled = tissue.with_part(np.ones(tissue.grid.shape, np.bool_), SPONGIOSA)
         found = run_montecarlo(filled, read_spectrum(), histories=FEW, threads=1)
-        means.append([float(found.ratio_at(r * directions).mean()) for r in (4.0, 7.0, 10.0)])
+        means.append([float(found.ratio_at(r * directions).mean()) for r in (5.0, 7.0, 10.0)])
     np.testing.assert_allclose(means[0], means[1], rtol=0.01)
     np.testing.assert_allclose(means[2], means[1], rtol=0.01)
 
 
 def test_spheres_of_bone_shade_alike_in_all_directions() -> None:
     found = run_montecarlo(shell(water(20), 5.0, 9.0, CORTICAL), read_spectrum(), histories=FEW, threads=1)
-    sides = [found.to_water[20, 20, 32], found.to_water[20, 20, 8], found.to_water[20, 32, 20], found.to_water[8, 20, 20]]
+    sides = [
+        found.to_water[20, 20, 32],
+        found.to_water[20, 20, 8],
+        found.to_water[20, 32, 20],
+        found.to_water[8, 20, 20],
+    ]
     assert max(sides) / min(sides) < 1.15
     assert max(sides) < 0.5
 
