@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from iort_planner.dose.simulate import Simulated
 
 SCHEMA = "iort-planner/simulation/1"
-_COLUMNS = (
-    "kind,position_mm,medium,dose_to_medium_gy_per_photon,dose_to_water_gy_per_photon,uncertainty_percent,primary_fraction"
-)
+_COLUMNS = "kind,position_mm,medium,dose_to_medium_gy_per_photon,dose_to_water_gy_per_photon,uncertainty_percent,primary_fraction"
 
 _EPILOG = f"""\
 a case:

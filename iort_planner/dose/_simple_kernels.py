@@ -22,7 +22,9 @@ _LEAST_KEV = 1.0  # below, what is left stays where it is
 
 Ints = npt.NDArray[np.int64]
 Geometry = tuple[FloatArray, FloatArray, Ints, Ints]  # radii, planes, material of [layer between planes, sphere]
-Scores = tuple[Ints, FloatArray, FloatArray, FloatArray]  # kind (0 shell, 1 disc), lower and upper bound, radius of the disc
+Scores = tuple[
+    Ints, FloatArray, FloatArray, FloatArray
+]  # kind (0 shell, 1 disc), lower and upper bound, radius of the disc
 Tables = tuple[float, float, FloatArray, FloatArray, FloatArray, FloatArray]
 
 
@@ -34,7 +36,9 @@ def _cell(at: FloatArray, radii: FloatArray, planes: FloatArray) -> tuple[int, i
 
 
 @compiled
-def _to_surface(at: FloatArray, direction: FloatArray, shell: int, radii: FloatArray, planes: FloatArray, layer: int) -> float:
+def _to_surface(
+    at: FloatArray, direction: FloatArray, shell: int, radii: FloatArray, planes: FloatArray, layer: int
+) -> float:
     """Way to the next sphere or plane, cm."""
     along = at[0] * direction[0] + at[1] * direction[1] + at[2] * direction[2]
     square = at[0] ** 2 + at[1] ** 2 + at[2] ** 2
@@ -80,8 +84,12 @@ def _score(
     per_cm: float,
     to_medium: float,
     to_water: float,
+    once: float,
 ) -> None:
-    """Add a step's collision kerma to the scores that it lies in: mean of ``carried`` (weight times keV) along it."""
+    """Add a step's collision kerma to the scores that it lies in: mean of ``carried`` (keV) along it.
+
+    ``once`` is 1 for a photon that has scattered once, whose kerma to water is kept apart too, else 0.
+    """
     kind, low, high, rim = scores
     x = at[0] + 0.5 * length * direction[0]
     y = at[1] + 0.5 * length * direction[1]
@@ -104,6 +112,7 @@ def _score(
             mean = carried * (last - first)
         out[n, 0] += mean * to_medium
         out[n, 1] += mean * to_water
+        out[n, 2] += mean * to_water * once
 
 
 @compiled
@@ -120,8 +129,8 @@ def primary_rays(
 
     Parameters
     ----------
-    out : ndarray of shape (S, 2)
-        To medium and to water; added to.
+    out : ndarray of shape (S, 3)
+        To medium and to water, and a column that rays leave alone; added to.
     directions : ndarray of shape (R, 3)
     weights_kev : ndarray of shape (E,)
         Photons times keV of each energy.
@@ -146,7 +155,7 @@ def primary_rays(
             length = _to_surface(at, direction, shell, radii, planes, layer) + _NUDGE
             for e in range(left.size):
                 per_cm = mu[material, e]
-                _score(out, scores, at, direction, length, left[e], per_cm, local[material, e], local[0, e])
+                _score(out, scores, at, direction, length, left[e], per_cm, local[material, e], local[0, e], 0.0)
                 left[e] *= math.exp(-per_cm * length)
             for n in range(3):
                 here[n] = at[n] + direction[n] * length
@@ -171,8 +180,8 @@ def scatter_histories(
 
     Parameters
     ----------
-    out : ndarray of shape (S, 2)
-        Kerma to medium and to water, summed, keV/g cm3; added to.
+    out : ndarray of shape (S, 3)
+        Kerma to medium, to water, and to water of photons that have scattered once; summed, keV/g cm3; added to.
     balance : ndarray of shape (3,)
         Energy emitted, absorbed and escaped, keV; added to. Absorption is played out, so that they balance.
     density : ndarray of shape (M,)
@@ -184,13 +193,15 @@ def scatter_histories(
     state = seeded(seed)
     at, direction = np.zeros(3), np.zeros(3)
     for _ in range(histories):
-        kev = energies_kev[min(int(np.searchsorted(cumulative, next_uniform(state), side="right")), energies_kev.size - 1)]
+        kev = energies_kev[
+            min(int(np.searchsorted(cumulative, next_uniform(state), side="right")), energies_kev.size - 1)
+        ]
         balance[0] += kev
         direction[0], direction[1], direction[2] = 0.0, 0.0, 1.0
         turn(direction, 2.0 * next_uniform(state) - 1.0, 2.0 * math.pi * next_uniform(state))
         for n in range(3):
             at[n] = direction[n] * _NUDGE
-        scattered = False
+        times = 0
         depth = -math.log(1.0 - next_uniform(state))
         while True:
             shell, layer = _cell(at, radii, planes)
@@ -207,10 +218,10 @@ def scatter_histories(
             length = _to_surface(at, direction, shell, radii, planes, layer)
             hit = per_cm * length > depth
             step = depth / per_cm if hit else length + _NUDGE
-            if scattered:
+            if times > 0:
                 to_medium = local[row, low] + part * (local[row, low + 1] - local[row, low])
                 to_water = local[0, low] + part * (local[0, low + 1] - local[0, low])
-                _score(out, scores, at, direction, step, kev, 0.0, to_medium, to_water)
+                _score(out, scores, at, direction, step, kev, 0.0, to_medium, to_water, 1.0 if times == 1 else 0.0)
             for n in range(3):
                 at[n] += direction[n] * step
             if not hit:
@@ -231,5 +242,5 @@ def scatter_histories(
                 balance[1] += kev
                 break
             turn(direction, cosine, 2.0 * math.pi * next_uniform(state))
-            scattered = True
+            times += 1
             depth = -math.log(1.0 - next_uniform(state))

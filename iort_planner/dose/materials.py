@@ -55,11 +55,15 @@ class Material:
         values = list(self.mass_fractions.values())
         total = math.fsum(values)
         if not all(math.isfinite(v) and 0.0 <= v <= 1.0 for v in values):
-            raise TissueError(f"{where}: mass fractions must lie from 0 to 1, got {values}; percent must be divided by 100")
+            raise TissueError(
+                f"{where}: mass fractions must lie from 0 to 1, got {values}; percent must be divided by 100"
+            )
         if not abs(total - 1.0) <= _SUM_TOLERANCE:
             raise TissueError(f"{where}: mass fractions add up to {total:.4g}, not to 1 within {_SUM_TOLERANCE}")
         if not (math.isfinite(self.density_g_cm3) and 0.0 < self.density_g_cm3 <= DENSEST_G_CM3):
-            raise TissueError(f"{where}: density {self.density_g_cm3} must lie above 0 and up to {DENSEST_G_CM3:g} g/cm3")
+            raise TissueError(
+                f"{where}: density {self.density_g_cm3} must lie above 0 and up to {DENSEST_G_CM3:g} g/cm3"
+            )
         shares = {element: value / total for element, value in self.mass_fractions.items() if value > 0.0}
         object.__setattr__(self, "mass_fractions", MappingProxyType(shares))
 

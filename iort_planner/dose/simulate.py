@@ -40,12 +40,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredDose:
-    """Dose per emitted photon in one score; uncertainty k=1 of the larger of the two."""
+    """Dose per emitted photon in one score; uncertainty k=1 of the larger of the two.
+
+    ``once_scattered_gy`` is the part of the dose to water whose photons have scattered once.
+    """
 
     score: Score
     medium: str
     to_medium_gy: float
     to_water_gy: float
+    once_scattered_gy: float
     uncertainty_percent: float
     primary_fraction: float
 
@@ -133,7 +137,7 @@ def simulate(
             mean = sums / batches
             spread = np.sqrt(np.maximum(squares / batches - mean**2, 0.0) / (batches - 1)) / size
             total = primary + mean / size
-            percent = 100.0 * np.max(np.divide(spread, total, out=np.ones_like(total), where=total > 0.0), axis=1)
+            percent = 100.0 * np.max(np.divide(spread, total, out=np.ones_like(total), where=total > 0.0)[:, :2], axis=1)
             if uncertainty_percent is not None:
                 worst = float(percent.max())
                 wanted = max(done, math.ceil(done * (worst / uncertainty_percent) ** 2))
@@ -152,6 +156,7 @@ def simulate(
             medium=case.medium_of(score),
             to_medium_gy=float(dose[n, 0]),
             to_water_gy=float(dose[n, 1]),
+            once_scattered_gy=float(dose[n, 2]),
             uncertainty_percent=float(percent[n]),
             primary_fraction=float(primary[n, 1] / total[n, 1]) if total[n, 1] > 0.0 else 0.0,
         )
@@ -220,9 +225,9 @@ def _arrays(case: SimulationCase) -> _Arrays:
 
 
 def _primary(case: SimulationCase, arrays: _Arrays) -> FloatArray:
-    """Kerma of unscattered photons per emitted photon times volume, keV/g cm3, (S, 2)."""
+    """Kerma of unscattered photons per emitted photon times volume, keV/g cm3, (S, 3)."""
     whole = _rays(-1.0, 1.0, _RAYS if case.slabs else 1)
-    found = np.zeros((len(case.scores), 2))
+    found = np.zeros((len(case.scores), 3))
     for n, score in enumerate(case.scores):
         directions, share = whole, 1.0
         if score.kind == "disc":
@@ -244,7 +249,7 @@ def _along(arrays: _Arrays, directions: FloatArray, score: int) -> FloatArray:
     only = tuple(column[score : score + 1] for column in arrays.scores)
     photons = arrays.photons
     mu = photons.at(photons.mu, arrays.energies) * arrays.density[:, None]
-    out = np.zeros((1, 2))
+    out = np.zeros((1, 3))
     _simple_kernels.primary_rays(
         out,
         directions,
@@ -262,7 +267,7 @@ def _batch(arrays: _Arrays, size: int, seed: int, number: int) -> tuple[FloatArr
     from iort_planner.dose import _simple_kernels
 
     photons = arrays.photons
-    out, balance = np.zeros((len(arrays.scores[0]), 2)), np.zeros(3)
+    out, balance = np.zeros((len(arrays.scores[0]), 3)), np.zeros(3)
     own_seed = int(np.random.default_rng([seed, number]).integers(1, 2**62))
     _simple_kernels.scatter_histories(
         out,

@@ -114,7 +114,9 @@ class SimulationCase:
             what = f"x {score.low_mm:g} to {score.high_mm:g} mm, radius {score.radius_mm:g} mm"
             reach = math.hypot(score.high_mm, score.radius_mm)
         if not good:
-            raise SimulationError(f"[[score]] {score.kind} {what}: bounds must be above 0 (a shell's r_min_mm may be 0) and grow")
+            raise SimulationError(
+                f"[[score]] {score.kind} {what}: bounds must be above 0 (a shell's r_min_mm may be 0) and grow"
+            )
         if reach > outer:
             raise SimulationError(
                 f"[[score]] {score.kind} {what} reaches beyond the outermost sphere ({outer:g} mm), where vacuum is: there is no dose"
@@ -164,7 +166,9 @@ def _case(content: dict[str, Any], folder: Path) -> SimulationCase:
     for row in _rows(content, "material"):
         _only(row, _KEYS["material"], "[[material]]")
         if not isinstance(row["name"], str) or not isinstance(row["mass_fractions"], dict):
-            raise SimulationError("[[material]] needs a name and a table mass_fractions such as { H = 0.112, O = 0.888 }")
+            raise SimulationError(
+                "[[material]] needs a name and a table mass_fractions such as { H = 0.112, O = 0.888 }"
+            )
         shares = {key: _number(row["mass_fractions"], key, "mass_fractions") for key in row["mass_fractions"]}
         density = _number(row, "density_g_cm3", "[[material]]")
         own[row["name"].lower()] = Material(
@@ -227,7 +231,9 @@ def _spectrum(source: object, folder: Path) -> Spectrum:
     if columns[0].size != columns[1].size:
         raise SimulationError("[source] energies_kev and weights must be of one length")
     if not np.all((columns[0] >= low) & (columns[0] <= high)):
-        raise SimulationError(f"[source] energies_kev must lie from {low:g} to {high:g} keV (the cross-sections' range)")
+        raise SimulationError(
+            f"[source] energies_kev must lie from {low:g} to {high:g} keV (the cross-sections' range)"
+        )
     return Spectrum(name="lines", energy_kev=columns[0], photons=columns[1])
 
 
@@ -243,7 +249,9 @@ def _only(table: dict[str, Any], keys: set[str], where: str) -> None:
     if missing:
         raise SimulationError(f"{where} lacks {', '.join(sorted(missing))}")
     if unknown:
-        raise SimulationError(f"{where} has unknown keys {', '.join(sorted(unknown))}; known: {', '.join(sorted(keys))}")
+        raise SimulationError(
+            f"{where} has unknown keys {', '.join(sorted(unknown))}; known: {', '.join(sorted(keys))}"
+        )
 
 
 def _number(table: dict[str, Any], key: str, where: str) -> float:
