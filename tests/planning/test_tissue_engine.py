@@ -1,0 +1,58 @@
+"""Engines that know tissues in a plan: what they add, what they leave as it is, what they refuse."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from iort_planner.cli.main import main
+from iort_planner.errors import TissueError
+from iort_planner.imaging.series import load_series
+from iort_planner.planning.tissue_engine import require_hu
+
+
+@pytest.fixture(scope="module")
+def planned(small_phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tissue") / "plan"
+    options = ["--engine", "raytrace", "--no-pictures", "--quiet", "--depth", "10"]
+    assert main(["plan", str(small_phantom / "scan"), "--out", str(out), *options]) == 0
+    return out
+
+
+def test_the_ray_trace_stands_beside_the_water_engine(planned: Path) -> None:
+    result = json.loads((planned / "plan.json").read_text(encoding="utf-8"))["result"]
+    water, rays = result["engines"]["water"], result["engines"]["raytrace"]
+    assert result["engine"] == "water"
+    assert result["dwell_time_s"] == pytest.approx(
+        water["dwell_time_for_limit_s"] * water["canal_max_gy"] / 8.0, rel=1e-6
+    )
+    # facts.md, section 8: behind bone a water calculation is 1.5 (thin cortex) to 5 times (dense vertebra) too high
+    assert 1.2 < water["canal_max_gy"] / rays["canal_max_gy"] < 6.0
+    assert rays["canal_max_gy"] * rays["dwell_time_for_limit_s"] == pytest.approx(8.0 * result["dwell_time_s"])
+    assert rays["canal_max_gy_rbe"] == pytest.approx(1.3 * rays["canal_max_gy"])
+    assert rays["dose_to"] == "water"
+    assert rays["uncertainty_percent"] > water["uncertainty_percent"]
+
+
+def test_its_dose_file_lies_on_the_grid_of_the_water_engine(planned: Path) -> None:
+    images = [
+        sitk.ReadImage(str(planned / f"{name}.nii.gz")) for name in ("dose", "dose_raytrace", "dose_raytrace_to_medium")
+    ]
+    assert {image.GetOrigin() for image in images} == {images[0].GetOrigin()}
+    assert {image.GetDirection() for image in images} == {images[0].GetDirection()}
+    water, rays, medium = (sitk.GetArrayFromImage(image) for image in images)
+    np.testing.assert_array_equal(np.isnan(rays), np.isnan(water))
+    known = np.isfinite(water)
+    assert float(np.median(rays[known] / water[known])) < 1.0
+    assert float(np.max(medium[known] / rays[known])) > 2.0  # cortex
+
+
+def test_an_image_without_hu_is_refused_with_the_remedy(small_phantom: Path) -> None:
+    volume = replace(load_series(small_phantom / "scan").volume, hu_calibrated=False)
+    with pytest.raises(TissueError, match="--engine water"):
+        require_hu(volume, "montecarlo")
