@@ -46,8 +46,8 @@ def test_its_dose_file_lies_on_the_grid_of_the_water_engine(planned: Path) -> No
     assert {image.GetOrigin() for image in images} == {images[0].GetOrigin()}
     assert {image.GetDirection() for image in images} == {images[0].GetDirection()}
     water, rays, medium = (sitk.GetArrayFromImage(image) for image in images)
-    np.testing.assert_array_equal(np.isnan(rays), np.isnan(water))
-    known = np.isfinite(water)
+    known = water > 0  # SimpleITK reads NaN as 0
+    np.testing.assert_array_equal(rays > 0, known)
     assert float(np.median(rays[known] / water[known])) < 1.0
     assert float(np.max(medium[known] / rays[known])) > 2.0  # cortex
 

@@ -18,6 +18,7 @@ from iort_planner.dose.raytrace import FEATURES, trace_rays
 from iort_planner.dose.spectrum import read_spectrum
 from iort_planner.dose.tissue import TissueMap, tissue_map
 from iort_planner.geometry.needle import manual_needle
+from iort_planner.imaging.volume import ImageGrid
 from iort_planner.phantom import Phantom, build, find_spec, read_spec
 from tests.sweeps.phantom_cases import draw_case
 
@@ -53,9 +54,8 @@ def water_fraction(histories: int, threads: int) -> tuple[FloatArray, FloatArray
     return np.array([0.0, *distance]), np.array([1.0, *reference])
 
 
-def phantom_grid(reach_mm: float):  # type: ignore[no-untyped-def]
-    from iort_planner.imaging.volume import ImageGrid
-
+def phantom_grid(reach_mm: float) -> ImageGrid:
+    """Cube round the origin."""
     image = ImageGrid(size_voxels=(2, 2, 2), spacing_mm=np.ones(3), origin_lps_mm=np.zeros(3), direction=np.eye(3))
     return image.parallel_around(np.zeros(3), reach_mm=reach_mm, spacing_mm=SPACING_MM)
 
