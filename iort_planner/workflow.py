@@ -77,6 +77,8 @@ class PlanRequest:
     engine : str
         ``water``; ``tg43`` for a source of that kind: its dose by the formalism itself is added to the water engine's;
         ``raytrace`` or ``montecarlo``: the dose in the tissues of a scan in HU is added.
+    hu_curve, spectrum : str
+        Library name or file, for those engines.
     output : OutputOfDay or None
         Output of the day, which every dose rate is multiplied by.
     second_check : SecondCheckLimits
@@ -99,6 +101,8 @@ class PlanRequest:
     source: str = library.DEFAULT_TABLE
     applicator: str = library.DEFAULT_APPLICATOR
     engine: str = "water"
+    hu_curve: str = library.DEFAULT_CURVE
+    spectrum: str = library.DEFAULT_SPECTRUM
     output: OutputOfDay | None = None
     second_check: SecondCheckLimits = DEFAULT_LIMITS
     prescription: Prescription = field(default_factory=Prescription)
@@ -193,7 +197,15 @@ def plan_into(
     tissue = None
     if request.engine in TISSUE_ENGINES:
         step(f"dose in tissue ({request.engine})")
-        tissue = run_tissue_engine(request.engine, image.volume, needle, applicator, histories)
+        tissue = run_tissue_engine(
+            request.engine,
+            image.volume,
+            needle,
+            applicator,
+            curve=request.hu_curve,
+            spectrum=request.spectrum,
+            progress=histories,
+        )
     step("dose and checks")
     plan = make_plan(
         image=image,
@@ -220,8 +232,8 @@ def plan_into(
     dwells = ([needle.source_lps_mm], [plan.result.dwell_time_s], grid, [needle.axis_lps])
     doses = {"dose": dose_on_grid(table_of_the_day(table, request.output), *dwells)}
     if tissue is not None:  # on the same grid: 1 mm, 50 mm round the source
-        doses[f"dose_{tissue.engine}"] = doses["dose"] * tissue.to_water
-        doses[f"dose_{tissue.engine}_to_medium"] = doses["dose"] * tissue.to_medium
+        doses[f"dose_{request.engine}"] = doses["dose"] * tissue.dose.to_water
+        doses[f"dose_{request.engine}_to_medium"] = doses["dose"] * tissue.dose.to_medium
     if tg43 is not None:
         from iort_planner.dose import tg43 as formalism
 

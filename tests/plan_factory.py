@@ -264,6 +264,7 @@ def make_example_plan(volume: Volume | None = None, **changes: Any) -> plans.Pla
                     uncertainty_percent=22.0,
                 )
             },
+            tissue=None,
             target=None,
             biology=plans.Biology(
                 rbe=1.3,

@@ -130,6 +130,16 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         help="dose engine (default water); tg43, with a --source of that kind: dose by that formalism beside it; "
         "raytrace (a second) or montecarlo (a minute), on a scan in HU: dose in bone and other tissues beside it",
     )
+    dose.add_argument(
+        "--hu-curve",
+        metavar="NAME|FILE",
+        help="raytrace, montecarlo: your scanner's HU to density and tissue (default: a published curve, not clinical)",
+    )
+    dose.add_argument(
+        "--spectrum",
+        metavar="NAME|FILE",
+        help="montecarlo: photons of your source by energy (default: the shipped fit)",
+    )
     output = parser.add_argument_group("output of the day (the dwell time follows it)")
     output.add_argument(
         "--output-measured",
@@ -191,7 +201,11 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
         if value is not None
     }
     points = tuple(tuple(point) for point in args.canal_point)
-    files = {name: value for name in ("source", "applicator") if (value := getattr(args, name)) is not None}
+    files = {
+        name: value
+        for name in ("source", "applicator", "hu_curve", "spectrum")
+        if (value := getattr(args, name)) is not None
+    }
     return PlanRequest(
         path=path,
         series=series,

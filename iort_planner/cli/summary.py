@@ -66,6 +66,7 @@ def summary(plan: Plan) -> str:
         ),
         *_given_by_hand(plan),
         *_level(plan),
+        *_tissue(plan),
         ("isodose radii", f"{radii}   (from the source centre)"),
         (
             "near the applicator",
@@ -117,6 +118,29 @@ def _level(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "way to the canal", plan.level.wall_text
         yield "", plan.level.path_text
         yield "HU at the source", plan.level.hu_text
+
+
+def _tissue(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What bone does to this patient, beside what water says."""
+    result, tissue = plan.result, plan.result.tissue
+    if tissue is None:
+        return
+    water, found = result.engines["water"], result.engines[tissue.engine]
+    yield (
+        f"in bone ({tissue.engine})",
+        f"canal {found.canal_max_gy:.2g} Gy where water says {water.canal_max_gy:.2g}; the limit would allow "
+        f"{format_time(found.dwell_time_for_limit_s)} where water says {format_time(water.dwell_time_for_limit_s)}",
+    )
+    if found.dose_at_prescription_gy is not None and water.dose_at_prescription_gy is not None:
+        yield (
+            "",
+            f"at the prescription {found.dose_at_prescription_gy:.2g} Gy, the mean round the source, where water says "
+            f"{water.dose_at_prescription_gy:.2g}",
+        )
+    yield "", "the time follows the value in water, as clinical practice does"
+    shown = sorted(((count, name) for name, count in tissue.voxels.items() if count), reverse=True)[:4]
+    total = sum(tissue.voxels.values())
+    yield "", f"taken for: {', '.join(f'{name} {100.0 * count / total:.0f} %' for count, name in shown)}"
 
 
 def _given_by_hand(plan: Plan) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ used: what is absorbed is put together here.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def mass_energy_absorption(material: Material, energy_kev: FloatArray) -> FloatA
 
 
 def mass_energy_local(material: Material, energy_kev: FloatArray) -> FloatArray:
-    """What stays with a voxel: fluorescence up to 8 keV (calcium's 3.7) is absorbed in it, harder (barium's 32) is gone; cm2/g."""
+    """What stays with a voxel, cm2/g: fluorescence up to 8 keV (calcium's 3.7) is absorbed in it, barium's 32 keV is gone."""
     return _mixed(material, energy_kev, lambda z, kev: _absorbed(z, kev, LOCAL_KEV))
 
 
@@ -128,7 +129,7 @@ def _absorbed(z: _Z, kev: FloatArray, local_kev: float) -> FloatArray:
 @functools.cache
 def _transfer_curve(z: int) -> CubicSpline:
     """That share over ln E: smooth, so that 60 energies give it within 1e-5."""
-    ln_kev = np.linspace(*np.log(RANGE_KEV), _TRANSFER_NODES)
+    ln_kev = np.linspace(math.log(RANGE_KEV[0]), math.log(RANGE_KEV[1]), _TRANSFER_NODES)
     cosine = np.linspace(-1.0, 1.0, _ANGLES)
     shares = []
     for kev in np.exp(ln_kev):

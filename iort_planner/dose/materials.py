@@ -13,7 +13,7 @@ from iort_planner import library
 from iort_planner.errors import TissueError
 
 # Elements by atomic number up to uranium; photon data of all of them: attenuation.py
-SYMBOLS = (
+SYMBOLS = (  # noqa: SIM905 - a column of 92 quoted symbols reads worse
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo Tc Ru "
     "Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At "
     "Rn Fr Ra Ac Th Pa U"

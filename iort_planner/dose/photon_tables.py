@@ -59,8 +59,7 @@ class PhotonTables:
 @functools.lru_cache(maxsize=8)
 def _tables(materials: tuple[_Composition, ...]) -> PhotonTables:
     low, high = RANGE_KEV
-    energies: FloatArray = low + np.arange(round((high - low) / _STEP_KEV) + 1) * _STEP_KEV
-    energies[-1] = high
+    energies = np.linspace(low, high, round((high - low) / _STEP_KEV) + 1)
     x = np.linspace(0.0, _MOST_X, _POINTS_X)
     known = [Material(name=name, density_g_cm3=1.0, mass_fractions=dict(shares)) for name, shares in materials]
     photo, coherent, incoherent, local = (

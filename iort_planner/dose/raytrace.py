@@ -166,11 +166,11 @@ def trace_rays(tissue: TissueMap, spectrum: Spectrum, workers: int = 1, *, weigh
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(fill, [planes[n :: 2 * workers].copy() for n in range(2 * workers)]))
     away = tissue.grid.distances_mm(tissue.source_lps_mm)
-    steps = np.arange(0.0, float(away.max()) + 0.2, 0.1)
+    steps = np.arange(0.0, float(away.max()) + 0.1, 0.05)
     in_water = np.interp(away, steps, _in_water(physics, steps)).astype(np.float32)
-    primary: Array32 = values[..., 0] / in_water
+    primary = np.asarray(values[..., 0] / in_water, dtype=np.float32)
     part = absorption.astype(np.float32)[physics.material]
-    medium: Array32 = part[..., 0] + part[..., 1] * values[..., 1] / values[..., 0]
+    medium = np.asarray(part[..., 0] + part[..., 1] * values[..., 1] / values[..., 0], dtype=np.float32)
     density_of = basis.reshape(*shape, 2)
     features = _features(primary, density_of, float(tissue.grid.spacing_mm[0]), weights)
     return Rays(primary=primary, medium=medium, features=features, away_mm=away)

@@ -7,6 +7,7 @@ scattered comes from histories, by track length.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
@@ -137,13 +138,15 @@ def simulate(
             mean = sums / batches
             spread = np.sqrt(np.maximum(squares / batches - mean**2, 0.0) / (batches - 1)) / size
             total = primary + mean / size
-            percent = 100.0 * np.max(np.divide(spread, total, out=np.ones_like(total), where=total > 0.0)[:, :2], axis=1)
+            percent = 100.0 * np.max(
+                np.divide(spread, total, out=np.ones_like(total), where=total > 0.0)[:, :2], axis=1
+            )
             if uncertainty_percent is not None:
                 worst = float(percent.max())
                 wanted = max(done, math.ceil(done * (worst / uncertainty_percent) ** 2))
                 if worst > uncertainty_percent and done >= MOST_HISTORIES:
                     raise SimulationError(
-                        f"{worst:.2g} % and not {uncertainty_percent:g} % after {done} histories; widen the scores or ask for less"
+                        f"{worst:.2g} % and not {uncertainty_percent:g} % after {done} histories; widen the scores or ask less"
                     )
             if progress is not None:
                 progress(done, wanted)
@@ -203,7 +206,7 @@ def _arrays(case: SimulationCase) -> _Arrays:
     ends = np.concatenate([[-np.inf], planes, [np.inf]])
     for shell, (low, high) in enumerate(zip([0.0, *radii[:-1]], radii, strict=True)):
         own = case.spheres[int(np.searchsorted(bounds, (low + high) / 2.0))].material
-        for layer, (left, right) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+        for layer, (left, right) in enumerate(itertools.pairwise(ends)):
             here = [slab.material for slab in case.slabs if slab.x_min_mm <= left and right <= slab.x_max_mm]
             rows[shell, layer] = materials.index(here[0] if here else own)
     scores = (
@@ -246,7 +249,9 @@ def _rays(least: float, most: float, number: int) -> FloatArray:
 def _along(arrays: _Arrays, directions: FloatArray, score: int) -> FloatArray:
     from iort_planner.dose import _simple_kernels
 
-    only = tuple(column[score : score + 1] for column in arrays.scores)
+    kind, low, high, radius = arrays.scores
+    here = slice(score, score + 1)
+    only = (kind[here], low[here], high[here], radius[here])
     photons = arrays.photons
     mu = photons.at(photons.mu, arrays.energies) * arrays.density[:, None]
     out = np.zeros((1, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tomllib
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class SimulationCase:
             raise SimulationError("a case needs at least one [[sphere]] and one [[score]]")
         if len(radii) + len(self.slabs) + len(self.scores) > MOST_PARTS:
             raise SimulationError(f"spheres, slabs and scores together must be at most {MOST_PARTS}")
-        if not (0.0 < radii[0] and radii[-1] <= MOST_RADIUS_MM) or any(np.diff(radii) <= 0.0):
+        if not (radii[0] > 0.0 and radii[-1] <= MOST_RADIUS_MM) or any(np.diff(radii) <= 0.0):
             raise SimulationError(
                 f"[[sphere]] outer_radius_mm {radii} must be above 0, grow from one to the next, and end by {MOST_RADIUS_MM:g} mm"
             )
@@ -96,7 +97,7 @@ class SimulationCase:
         for slab in slabs:
             if not slab.x_min_mm < slab.x_max_mm:
                 raise SimulationError(f"[[slab]] x_min_mm {slab.x_min_mm:g} must lie below x_max_mm {slab.x_max_mm:g}")
-        for one, two in zip(slabs, slabs[1:], strict=False):
+        for one, two in itertools.pairwise(slabs):
             if two.x_min_mm < one.x_max_mm:
                 raise SimulationError(
                     f"slabs from x = {one.x_min_mm:g} and {two.x_min_mm:g} mm overlap; which material is there? Cut one of them"
@@ -119,7 +120,7 @@ class SimulationCase:
             )
         if reach > outer:
             raise SimulationError(
-                f"[[score]] {score.kind} {what} reaches beyond the outermost sphere ({outer:g} mm), where vacuum is: there is no dose"
+                f"[[score]] {score.kind} {what} reaches beyond the outermost sphere ({outer:g} mm), where vacuum is"
             )
 
     def medium_of(self, score: Score) -> str:

@@ -139,6 +139,7 @@ def prescribe(
         engines={
             "water": _engine(rbe, canal_dose, None if depth_from_source is None else dose, safe_time, uncertainty)
         },
+        tissue=None,
         target=None,
         biology=_biology(canal_dose, rbe),
         uncertainty=uncertainty,

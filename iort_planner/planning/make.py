@@ -15,7 +15,7 @@ from iort_planner.planning.doses import cord_of, prescribe, tg43_engine
 from iort_planner.planning.given import Automatic, CanalFile, Cord, Correction, limit_structure
 from iort_planner.planning.output_of_day import OutputOfDay, table_of_the_day
 from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits, second_check
-from iort_planner.planning.tissue_engine import tissue_engine
+from iort_planner.planning.tissue_engine import TissueDose, with_tissue
 from iort_planner.source.tg43 import RadialInterpolation
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from iort_planner.applicator import Applicator
-    from iort_planner.dose.engine_dose import EngineDose
     from iort_planner.geometry.canal import SpinalCanal
     from iort_planner.geometry.needle import Needle
     from iort_planner.imaging.series import ScanImage
@@ -45,7 +44,7 @@ def make_plan(
     applicator: Applicator,
     prescription: Prescription,
     tg43: Tg43Source | None = None,
-    tissue: EngineDose | None = None,
+    tissue: TissueDose | None = None,
     output: OutputOfDay | None = None,
     acceptance: AcceptanceStatus | None = None,
     second_check_limits: SecondCheckLimits = DEFAULT_LIMITS,
@@ -66,7 +65,7 @@ def make_plan(
         As read; the output of the day is applied here.
     tg43 : Tg43Source, optional
         What ``table`` was computed from: its own engine's results are added, and the second check starts from it.
-    tissue : EngineDose, optional
+    tissue : TissueDose, optional
         Of an engine that knows tissues: its results are added.
     output : OutputOfDay, optional
         Output of the day, which every dose rate is multiplied by.
@@ -115,8 +114,7 @@ def make_plan(
             result, engines={**result.engines, "tg43": tg43_engine(prescription, asked, result, tg43, needle, factor)}
         )
     if tissue is not None:
-        added = tissue_engine(prescription, asked, result, table, needle, canal, tissue)
-        result = replace(result, engines={**result.engines, tissue.engine: added})
+        result = with_tissue(prescription, asked, result, table, needle, canal, tissue)
     plan = p.Plan(
         schema=p.SCHEMA,
         verdict="fail",  # until the checks have run

@@ -21,6 +21,7 @@ from iort_planner.planning.plan_result import Biology as Biology
 from iort_planner.planning.plan_result import EngineResult as EngineResult
 from iort_planner.planning.plan_result import PlanBiologicalDose as PlanBiologicalDose
 from iort_planner.planning.plan_result import PlanCordLimit as PlanCordLimit
+from iort_planner.planning.plan_result import PlanTissue as PlanTissue
 from iort_planner.planning.plan_result import Result as Result
 from iort_planner.planning.plan_result import Uncertainty as Uncertainty
 from iort_planner.planning.plan_result import Vector as Vector

@@ -21,6 +21,31 @@ class EngineResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanTissue:
+    """What the dose in bone rests on: the engine, the files it read, and what each voxel of its grid was taken for.
+
+    ``voxels`` counts voxels by material, with those whose HU were not believed; ``statistical_percent`` is k=1 at the
+    canal's point, of a ray trace half the 95th percentile of its differences from the Monte Carlo engine.
+    ``canal_ratio`` and ``prescription_ratio`` are the dose there over the dose in water.
+    """
+
+    engine: str
+    curve: str
+    curve_sha256: str
+    curve_clinical: bool
+    spectrum: str
+    spectrum_sha256: str
+    spacing_mm: float
+    voxels: dict[str, int]
+    histories: int
+    seed: int
+    canal_point_lps_mm: Vector
+    canal_ratio: float
+    prescription_ratio: float | None
+    statistical_percent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanBiologicalDose:
     """BED and EQD2 of the canal's highest dose for one alpha/beta; `iort_planner.biology` explains them."""
 
@@ -130,6 +155,7 @@ class Result:
     nearest_table_dose_gy: float
     engine: str
     engines: dict[str, EngineResult]
+    tissue: PlanTissue | None
     target: None
     biology: Biology
     uncertainty: Uncertainty

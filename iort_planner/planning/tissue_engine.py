@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from iort_planner import biology as bio
 from iort_planner.dose.points import rate_at_points
 from iort_planner.errors import DepthDoseRangeError, TissueError
+from iort_planner.planning import describe
 from iort_planner.planning import plan as p
 from iort_planner.units import Quantity, rbe_weighted
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
     from iort_planner.applicator import Applicator
     from iort_planner.dose.engine_dose import EngineDose
+    from iort_planner.dose.hu_curve import HuCurve
+    from iort_planner.dose.spectrum import Spectrum
+    from iort_planner.dose.tissue import TissueMap
     from iort_planner.geometry.canal import SpinalCanal
     from iort_planner.geometry.needle import Needle
     from iort_planner.imaging.volume import Volume
@@ -43,65 +48,92 @@ def require_hu(volume: Volume, engine: str) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TissueDose:
+    """An engine's dose with what it rests on."""
+
+    dose: EngineDose
+    tissue: TissueMap
+    curve: HuCurve
+    spectrum: Spectrum
+
+
 def run_tissue_engine(
-    engine: str, volume: Volume, needle: Needle, applicator: Applicator, progress: Callable[[int, float], None] | None
-) -> EngineDose:
-    """Ratio to the dose in water round a needle's source, by the engine of that name, with the shipped curve and spectrum."""
+    engine: str,
+    volume: Volume,
+    needle: Needle,
+    applicator: Applicator,
+    *,
+    curve: str,
+    spectrum: str,
+    progress: Callable[[int, float], None] | None = None,
+) -> TissueDose:
+    """Ratio to the dose in water round a needle's source, by the engine of that name.
+
+    Raises
+    ------
+    TissueError
+        If the image has no HU, a file cannot be used, or the ray trace has no scatter model for the spectrum.
+    """
     from iort_planner.dose.hu_curve import read_curve
     from iort_planner.dose.spectrum import read_spectrum
     from iort_planner.dose.tissue import tissue_map
 
     require_hu(volume, engine)
-    tissue, spectrum = tissue_map(volume, read_curve(), needle, applicator), read_spectrum()
+    read, lines = read_curve(curve), read_spectrum(spectrum)
+    tissue = tissue_map(volume, read, needle, applicator)
     if engine == "raytrace":
-        from iort_planner.dose.raytrace import run_raytrace
+        from iort_planner.dose.raytrace import read_scatter_model, run_raytrace
 
-        return run_raytrace(tissue, spectrum)
-    from iort_planner.dose.montecarlo import run_montecarlo
+        dose = run_raytrace(tissue, lines, read_scatter_model(lines.name))
+    else:
+        from iort_planner.dose.montecarlo import run_montecarlo
 
-    return run_montecarlo(tissue, spectrum, progress=progress)
+        dose = run_montecarlo(tissue, lines, progress=progress)
+    return TissueDose(dose=dose, tissue=tissue, curve=read, spectrum=lines)
 
 
-def tissue_engine(
+def with_tissue(
     prescription: Prescription,
     asked: p.PlanPrescription,
     result: p.Result,
     table: DepthDoseTable,
     needle: Needle,
     canal: SpinalCanal,
-    engine: EngineDose,
-) -> p.EngineResult:
-    """Doses to water in the tissues, in the time that the water engine set; ``table`` holds the dose rates of the day.
+    found: TissueDose,
+) -> p.Result:
+    """The result with doses to water in the tissues, in the time that the water engine set.
 
-    The canal's dose is the highest one at a corner of its wall: behind bone the nearest point need not be the hottest one.
-    At the prescription's distance it is the mean round the source in the transverse plane.
+    ``table`` holds the dose rates of the day. The canal's dose is the highest one at a corner of its wall: behind bone the
+    nearest point need not be the hottest one. At the prescription's distance it is the mean round the source in the
+    transverse plane.
 
     Raises
     ------
     DepthDoseRangeError
         If no point of the canal lies within the engine's grid and the table.
     """
-    source, axis = needle.source_lps_mm, needle.axis_lps
-
-    def rates(points: FloatArray) -> FloatArray:
-        return rate_at_points(table, source, axis, points) * engine.ratio_at(points)
-
+    source, axis, engine = needle.source_lps_mm, needle.axis_lps, found.dose
     wall = np.concatenate([canal.vertices_lps_mm, np.array(result.canal_max_point_lps_mm)[None]])
-    found = rates(wall)
-    if not np.any(np.isfinite(found)):
+    rates = rate_at_points(table, source, axis, wall) * engine.ratio_at(wall)
+    if not np.any(np.isfinite(rates)):
         raise DepthDoseRangeError(
             f"--engine {engine.engine}: no point of the canal lies within 50 mm of the source and the table's range; its dose "
             "cannot be stated: check needle and canal, or plan with --engine water"
         )
-    hottest = int(np.nanargmax(found))
-    rate, statistical = float(found[hottest]), float(engine.uncertainty_percent_at(wall[hottest]))
-    at_depth = None
+    hottest = int(np.nanargmax(rates))
+    rate, statistical = float(rates[hottest]), float(engine.uncertainty_percent_at(wall[hottest]))
+    at_depth: float | None = None
+    of_water: float | None = None
     if asked.depth_from_source_mm is not None:
-        around = float(np.mean(rates(source + asked.depth_from_source_mm * _across(axis))))
-        at_depth = around * result.dwell_time_s / 60.0 if math.isfinite(around) else None
+        around = source + asked.depth_from_source_mm * _across(axis)
+        mean = float(np.mean(rate_at_points(table, source, axis, around) * engine.ratio_at(around)))
+        if math.isfinite(mean):
+            at_depth = mean * result.dwell_time_s / 60.0
+            of_water = at_depth / prescription.dose_gy
     dose_gy = rate * result.dwell_time_s / 60.0
     weighted = rbe_weighted(Quantity(dose_gy, "Gy"), bio.Rbe.given(prescription.rbe).value)
-    return p.EngineResult(
+    of_engine = p.EngineResult(
         canal_max_gy=dose_gy,
         canal_max_gy_rbe=float(weighted.to("Gy_RBE").magnitude),
         dose_at_prescription_gy=at_depth,
@@ -109,6 +141,23 @@ def tissue_engine(
         dose_to="water",
         uncertainty_percent=math.hypot(result.uncertainty.canal_dose_percent, statistical),
     )
+    rests_on = p.PlanTissue(
+        engine=engine.engine,
+        curve=found.curve.name,
+        curve_sha256=found.curve.sha256,
+        curve_clinical=found.curve.clinical,
+        spectrum=found.spectrum.name,
+        spectrum_sha256=found.spectrum.sha256,
+        spacing_mm=float(engine.grid.spacing_mm[0]),
+        voxels=dict(found.tissue.counts),
+        histories=engine.histories,
+        seed=engine.seed,
+        canal_point_lps_mm=describe.vector(wall[hottest]),
+        canal_ratio=dose_gy / result.canal_max_gy,
+        prescription_ratio=of_water,
+        statistical_percent=statistical,
+    )
+    return replace(result, engines={**result.engines, engine.engine: of_engine}, tissue=rests_on)
 
 
 def _across(axis_lps: FloatArray) -> FloatArray:

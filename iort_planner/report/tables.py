@@ -9,7 +9,7 @@ from iort_planner.units import format_time
 from iort_planner.viewer.palette import computed_text, dose_number, isodose_levels, level_text
 
 if TYPE_CHECKING:
-    from iort_planner.planning.plan import Plan, PlanCord, Vector
+    from iort_planner.planning.plan import Plan, PlanCord, PlanTissue, Vector
 
 Rows = list[tuple[str, str]]
 
@@ -346,7 +346,20 @@ def _dose(plan: Plan) -> Rows:
                 f"± {engine.uncertainty_percent:.0f} % (k=1)",
             )
         )
+    if result.tissue is not None:
+        rows.append(("dose in tissue", _tissue_text(result.tissue)))
     return rows
+
+
+def _tissue_text(tissue: PlanTissue) -> str:
+    """What the dose in bone rests on; the time follows the value in water."""
+    taken = ", ".join(f"{name} {count}" for name, count in tissue.voxels.items() if count)
+    by = f"{tissue.histories:.2g} histories, seed {tissue.seed}, " if tissue.histories else ""
+    return (
+        f"{tissue.engine}: canal {tissue.canal_ratio:.2f} of the dose in water; {by}{tissue.statistical_percent:.1f} % (k=1) "
+        f"there; HU curve {tissue.curve}, spectrum {tissue.spectrum}; {tissue.spacing_mm:g} mm voxels taken for: {taken}. The dwell "
+        "time follows the value in water, as clinical practice does"
+    )
 
 
 def _biology(plan: Plan) -> Rows:

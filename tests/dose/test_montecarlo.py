@@ -50,7 +50,7 @@ def test_energy_absorption_is_that_of_nist() -> None:
     np.testing.assert_allclose(found[1], [3.601, 1.070], rtol=0.025)
 
 
-def _primary_at(tissue, kev: float) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[no-untyped-def, type-arg]
+def _primary_at(tissue, kev: float) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[no-untyped-def]
     from concurrent.futures import ThreadPoolExecutor
 
     physics = voxel_physics(tissue, line(kev))

@@ -124,7 +124,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write library/spectra/needle-50kv.csv")
     args = parser.parse_args()
     table = read_table()
-    ln_rate = np.log(np.array([table.rate_gy_per_min(float(r)) for r in RADII_MM]))
+    ln_rate = np.log(table.rate_gy_per_min(RADII_MM))
     found = kernels(args.histories)
     theta = fit(found, ln_rate)
     off = 100.0 * residual(theta, found, ln_rate)
