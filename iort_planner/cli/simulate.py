@@ -126,6 +126,7 @@ def _document(found: Simulated) -> dict[str, object]:
                 "medium": each.medium,
                 "dose_to_medium_gy_per_photon": each.to_medium_gy,
                 "dose_to_water_gy_per_photon": each.to_water_gy,
+                "primary_dose_to_water_gy_per_photon": each.to_water_gy * each.primary_fraction,
                 "uncertainty_percent": each.uncertainty_percent,
                 "primary_fraction": each.primary_fraction,
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -128,14 +129,14 @@ def _tissue(plan: Plan) -> Iterator[tuple[str, str]]:
     water, found = result.engines["water"], result.engines[tissue.engine]
     yield (
         f"in bone ({tissue.engine})",
-        f"canal {found.canal_max_gy:.2g} Gy where water says {water.canal_max_gy:.2g}; the limit would allow "
-        f"{format_time(found.dwell_time_for_limit_s)} where water says {format_time(water.dwell_time_for_limit_s)}",
+        f"canal {found.canal_max_gy:#.2g} Gy where water says {water.canal_max_gy:#.2g} Gy; the limit would allow "
+        f"{format_time(math.floor(found.dwell_time_for_limit_s))} where water says {plan.max_safe_dwell_time_text}",
     )
     if found.dose_at_prescription_gy is not None and water.dose_at_prescription_gy is not None:
         yield (
             "",
-            f"at the prescription {found.dose_at_prescription_gy:.2g} Gy, the mean round the source, where water says "
-            f"{water.dose_at_prescription_gy:.2g}",
+            f"at the prescription {found.dose_at_prescription_gy:#.2g} Gy, the mean round the source, where water says "
+            f"{water.dose_at_prescription_gy:#.2g} Gy",
         )
     yield "", "the time follows the value in water, as clinical practice does"
     shown = sorted(((count, name) for name, count in tissue.voxels.items() if count), reverse=True)[:4]

@@ -357,8 +357,8 @@ def _tissue_text(tissue: PlanTissue) -> str:
     by = f"{tissue.histories:.2g} histories, seed {tissue.seed}, " if tissue.histories else ""
     return (
         f"{tissue.engine}: canal {tissue.canal_ratio:.2f} of the dose in water; {by}{tissue.statistical_percent:.1f} % (k=1) "
-        f"there; HU curve {tissue.curve}, spectrum {tissue.spectrum}; {tissue.spacing_mm:g} mm voxels taken for: {taken}. The dwell "
-        "time follows the value in water, as clinical practice does"
+        f"there; HU curve {tissue.curve}, spectrum {tissue.spectrum}; {tissue.spacing_mm:g} mm voxels taken for: {taken}. The "
+        "dwell time follows the value in water, as clinical practice does"
     )
 
 

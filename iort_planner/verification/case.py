@@ -13,7 +13,8 @@ from iort_planner.errors import InputError, PhantomError
 from iort_planner.phantom.alter import Alteration
 
 CASE_FILE = "case.toml"
-COMMANDS = ("plan", "inspect", "qa check", "qa compare")
+COMMANDS = ("plan", "inspect", "qa check", "qa compare", "simulate")
+OWN_FILES = ("qa check", "qa compare", "simulate")  # their input stands in ``arguments``
 SOURCES = ("closed-form", "literature", "independent-code", "baseline")
 DEFAULT_SECONDS = 300.0
 _HELP = "see docs/verification.md"
@@ -146,11 +147,11 @@ def _case(content: dict[str, Any], name: str, folder: Path) -> Case:
     if command not in COMMANDS:
         raise InputError(f"command = {command!r} must be one of {', '.join(COMMANDS)}; {_HELP}")
     arguments = _texts(content.get("arguments", []), "arguments")
-    needs = {"plan": 0, "inspect": 0, "qa check": 1, "qa compare": 2}[command]
+    needs = {"plan": 0, "inspect": 0, "qa check": 1, "qa compare": 2, "simulate": 1}[command]
     if len(arguments) != needs:
         raise InputError(f"'{command}' takes {needs} arguments, got {len(arguments)}; {_HELP}")
-    if command.startswith("qa") == (len({"path", "phantom"} & given.keys()) == 1):
-        raise InputError(f"[input] needs a phantom or a path (one of them), and 'qa' none; {_HELP}")
+    if (command in OWN_FILES) == (len({"path", "phantom"} & given.keys()) == 1):
+        raise InputError(f"[input] needs a phantom or a path (one of them), and 'qa' and 'simulate' none; {_HELP}")
     status = content.get("exit_status", 0)
     if status not in (0, 1, 2) or isinstance(status, bool):
         raise InputError(f"exit_status = {status!r} must be 0, 1 or 2")

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from iort_planner.errors import InputError, IortError
-from iort_planner.verification.case import read_case
+from iort_planner.verification.case import OWN_FILES, read_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,9 +117,10 @@ def _entry(
 
 def _prepare(case: Case, work: Path) -> tuple[list[str], Any]:
     """The command's arguments, and the truth of a phantom."""
-    if case.command.startswith("qa"):
+    if case.command in OWN_FILES:
         files = [str(case.folder / each) if (case.folder / each).exists() else each for each in case.arguments]
-        return [*case.command.split(), *files, *_own_files(case), "--json", "--quiet"], None
+        out = ["--out", str(work / "table.csv"), "--threads", "1"] if case.command == "simulate" else []
+        return [*case.command.split(), *files, *out, *_own_files(case), "--json", "--quiet"], None
     truth: Any = None
     if case.path is not None:
         scan = (case.folder / case.path).resolve()
