@@ -79,6 +79,8 @@ class PlanRequest:
         ``raytrace`` or ``montecarlo``: the dose in the tissues of a scan in HU is added.
     hu_curve, spectrum : str
         Library name or file, for those engines.
+    uncertainty, seed : float, int
+        For ``montecarlo``: percent (k=1) that its voxels within 20 mm shall reach, and the seed of its random numbers.
     output : OutputOfDay or None
         Output of the day, which every dose rate is multiplied by.
     second_check : SecondCheckLimits
@@ -103,6 +105,8 @@ class PlanRequest:
     engine: str = "water"
     hu_curve: str = library.DEFAULT_CURVE
     spectrum: str = library.DEFAULT_SPECTRUM
+    uncertainty: float = 1.0
+    seed: int = 1
     output: OutputOfDay | None = None
     second_check: SecondCheckLimits = DEFAULT_LIMITS
     prescription: Prescription = field(default_factory=Prescription)
@@ -119,6 +123,11 @@ class PlanRequest:
             raise InputError("--canal-roi chooses a structure of a file; give --canal FILE too")
         if self.engine not in ENGINES:
             raise InputError(f"--engine {self.engine!r} must be one of {', '.join(ENGINES)}")
+        if self.engine not in TISSUE_ENGINES and (self.hu_curve, self.spectrum) != (
+            library.DEFAULT_CURVE,
+            library.DEFAULT_SPECTRUM,
+        ):
+            raise InputError("--hu-curve and --spectrum are for the engines raytrace and montecarlo; give --engine too")
         if self.cord_roi is not None and self.cord_file is None:
             raise InputError("--cord-roi chooses a structure of a file; give --cord FILE too")
 
@@ -204,6 +213,8 @@ def plan_into(
             applicator,
             curve=request.hu_curve,
             spectrum=request.spectrum,
+            uncertainty_percent=request.uncertainty,
+            seed=request.seed,
             progress=histories,
         )
     step("dose and checks")

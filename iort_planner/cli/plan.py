@@ -140,6 +140,13 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE",
         help="montecarlo: photons of your source by energy (default: the shipped fit)",
     )
+    dose.add_argument(
+        "--uncertainty",
+        type=options.finite,
+        metavar="PERCENT",
+        help="montecarlo: k=1 that its voxels within 20 mm shall reach, 0.05-20 (default 1)",
+    )
+    dose.add_argument("--seed", type=int, metavar="N", help="montecarlo: of its random numbers (default 1)")
     output = parser.add_argument_group("output of the day (the dwell time follows it)")
     output.add_argument(
         "--output-measured",
@@ -203,7 +210,7 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
     points = tuple(tuple(point) for point in args.canal_point)
     files = {
         name: value
-        for name in ("source", "applicator", "hu_curve", "spectrum")
+        for name in ("source", "applicator", "hu_curve", "spectrum", "uncertainty", "seed")
         if (value := getattr(args, name)) is not None
     }
     return PlanRequest(

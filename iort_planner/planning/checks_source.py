@@ -89,8 +89,8 @@ def _tissue_check(plan: Plan, tissue: PlanTissue) -> Check:
     if replaced > MOST_UNBELIEVED * sum(tissue.voxels.values()):
         found.append(f"in {replaced} voxels metal hides the tissue")
     message = (
-        f"{tissue.engine}: the canal gets {engine.canal_max_gy:#.3g} Gy where water says {plan.result.canal_max_gy:#.3g} Gy; the time "
-        "follows the value in water, as clinical practice does"
+        f"{tissue.engine}: the canal gets {engine.canal_max_gy:#.3g} Gy where water says {plan.result.canal_max_gy:#.3g} Gy; the "
+        "time follows the value in water, as clinical practice does"
     )
     return Check(id="dose-in-tissue", status="warn" if found else "pass", message="; ".join((message, *found)))
 

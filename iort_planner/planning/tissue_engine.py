@@ -66,6 +66,8 @@ def run_tissue_engine(
     *,
     curve: str,
     spectrum: str,
+    uncertainty_percent: float,
+    seed: int,
     progress: Callable[[int, float], None] | None = None,
 ) -> TissueDose:
     """Ratio to the dose in water round a needle's source, by the engine of that name.
@@ -89,7 +91,7 @@ def run_tissue_engine(
     else:
         from iort_planner.dose.montecarlo import run_montecarlo
 
-        dose = run_montecarlo(tissue, lines, progress=progress)
+        dose = run_montecarlo(tissue, lines, uncertainty_percent=uncertainty_percent, seed=seed, progress=progress)
     return TissueDose(dose=dose, tissue=tissue, curve=read, spectrum=lines)
 
 
