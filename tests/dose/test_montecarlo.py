@@ -11,6 +11,8 @@ from iort_planner.dose.engine_dose import EngineDose
 from iort_planner.dose.materials import read_material
 from iort_planner.dose.montecarlo import run_montecarlo
 from iort_planner.dose.photon_tables import photon_tables
+from iort_planner.dose.simulate import simulate
+from iort_planner.dose.simulation_case import Score, SimulationCase, Sphere
 from iort_planner.dose.spectrum import line, read_spectrum
 from iort_planner.dose.voxel_physics import voxel_physics
 from iort_planner.errors import InputError
@@ -144,6 +146,27 @@ def test_the_dose_does_not_depend_on_the_voxel_size() -> None:
         means.append([float(found.ratio_at(r * directions).mean()) for r in (5.0, 7.0, 10.0)])
     np.testing.assert_allclose(means[0], means[1], rtol=0.01)
     np.testing.assert_allclose(means[2], means[1], rtol=0.01)
+
+
+@pytest.mark.parametrize("radius_mm", [10.5])
+def test_voxels_and_spheres_agree_within_1_percent(radius_mm: float) -> None:
+    """A ball of spongiosa round the source in water: mean ratios in shells, by the voxel engine and by `simulate`."""
+    tissue = water(40, 1.0)
+    away = tissue.grid.distances_mm(np.zeros(3))
+    ball = tissue.with_part(away < radius_mm, SPONGIOSA)
+    found = run_montecarlo(ball, line(30.0), histories=1_400_000, seed=2, threads=2)
+    radii = [7.0, 15.0, 20.0]
+    scores = tuple(Score(kind="shell", low_mm=r - 1.0, high_mm=r + 1.0) for r in radii)
+    of_water, of_bone = (Sphere(outer_radius_mm=45.0, material=read_material("water")), read_material("spongiosa"))
+    inner = Sphere(outer_radius_mm=radius_mm, material=of_bone)
+    with_ball, without = (
+        simulate(SimulationCase(spectrum=line(30.0), spheres=spheres, scores=scores), histories=2_000_000).doses
+        for spheres in ((inner, of_water), (of_water,))
+    )
+    for r, one, two in zip(radii, with_ball, without, strict=True):
+        part = np.abs(away - r) <= 1.0
+        voxels = float(np.sum(found.to_water[part] / away[part] ** 2.6) / np.sum(1.0 / away[part] ** 2.6))
+        assert voxels == pytest.approx(one.to_water_gy / two.to_water_gy, rel=0.01)
 
 
 def test_spheres_of_bone_shade_alike_in_all_directions() -> None:
