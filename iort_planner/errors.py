@@ -55,8 +55,12 @@ class PhantomError(IortError, ValueError):
     """A phantom specification is missing, incomplete or impossible."""
 
 
+class MaterialError(IortError, ValueError):
+    """A material is unknown, or its density or composition is impossible."""
+
+
 class SimulationError(IortError, ValueError):
-    """A simulation's case is missing, incomplete or impossible."""
+    """A case of the photon transport or a spectrum is missing, incomplete or impossible."""
 
 
 class PlanError(IortError, ValueError):

@@ -1,4 +1,24 @@
-"""Compiled pieces of photon transport: random numbers, a turned direction, one scattering."""
+"""Photon physics as compiled functions, for the loops of `_simple_kernels.py` and of the voxel engine.
+
+What is here, with ``state`` an array of 4 uint64 (own one for each thread), ``t`` a `KernelTables`, ``m`` a material
+index and energies in keV:
+
+- ``seed_state(state, seed, stream)``: start stream number ``stream``; one a batch (or a history), so that a result
+  depends on the batches and not on who computes them.
+- ``uniform(state)``: in (0, 1). ``isotropic(state)``: a unit vector (x, y, z).
+- ``rotated(x, y, z, cosine, azimuth)``: the direction turned by a polar and an azimuthal angle.
+- ``grid_place(t, energy)``: (i, f) of an energy; ``at(table, m, i, f)``: linear there, e.g. ``at(t.mu_total, m, i, f)``, cm2/g.
+- ``interact(state, t, m, energy, i, f)``: one interaction: (kind, energy after, cosine). ``energy - energy after`` is
+  absorbed on the spot. Kind `PHOTOELECTRIC` with energy after 0: the photon is gone; with an energy: a characteristic
+  photon goes on, isotropically. After any kind an energy below ``t.least_kev`` is the caller's to absorb.
+
+A caller turns the photon with ``rotated(x, y, z, cosine, 2 pi uniform(state))``. Polarisation, Doppler broadening and
+the atom's excitation by a Compton scatter are left out.
+
+- ``angular(t, m, energy, cosine)``: cross-sections per solid angle of a coherent and of an incoherent scatter, cm2/g/sr.
+
+numba keeps compiled code by the file of the *calling* function: after a change here, remove ``__pycache__``.
+"""
 
 from __future__ import annotations
 
@@ -8,102 +28,180 @@ import numpy as np
 import numpy.typing as npt
 
 from iort_planner.dose._kernels import compiled
+from iort_planner.dose.attenuation import ELECTRON_REST_KEV, KEV_ANGSTROM
+from iort_planner.dose.photon_tables import KernelTables
 from iort_planner.units import FloatArray
 
-_PER_ANGSTROM_KEV = 1.0 / 12.398419843  # 1/(h c), CODATA 2018
-_ELECTRON_KEV = 510.99895  # CODATA 2018
+State = npt.NDArray[np.uint64]
+
+PHOTOELECTRIC, INCOHERENT, COHERENT = 0, 1, 2
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_U7, _U11, _U17, _U19 = np.uint64(7), np.uint64(11), np.uint64(17), np.uint64(19)
+_U27, _U30, _U31, _U45 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(45)
+_HALF_AREA = 0.5 * 0.0794078711 * 0.602214076  # r_e^2 / 2 (barn; CODATA 2018) times Avogadro's number, cm2/mol
+_TO_UNIT = 1.0 / 9007199254740992.0  # 2^-53
 
 
 @compiled
-def seeded(seed: int) -> npt.NDArray[np.uint64]:
-    """State of a generator from a seed: two words of splitmix64 (Steele et al. 2014, doi:10.1145/2660193.2660195)."""
-    state = np.empty(2, np.uint64)
-    z = np.uint64(seed)
-    for n in range(2):
-        z += np.uint64(0x9E3779B97F4A7C15)
-        x = z
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state[n] = x ^ (x >> np.uint64(31))
-    return state
+def mixed(x: np.uint64) -> np.uint64:
+    """Scramble the bits of a counter (the output function of SplitMix64)."""
+    x = (x ^ (x >> _U30)) * _MIX_1
+    x = (x ^ (x >> _U27)) * _MIX_2
+    return x ^ (x >> _U31)
 
 
 @compiled
-def next_uniform(state: npt.NDArray[np.uint64]) -> float:
-    """Next number from 0 to below 1; xorshift128+ (Vigna 2017, doi:10.1016/j.cam.2016.11.006). Changes the state."""
-    a, b = state[0], state[1]
-    a ^= a << np.uint64(23)
-    c = a ^ b ^ (a >> np.uint64(18)) ^ (b >> np.uint64(5))
-    state[0], state[1] = b, c
-    return float((c + b) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+def seed_state(state: State, seed: int, stream: int) -> None:
+    """Start random stream ``stream`` of ``seed``: four words of SplitMix64 (Steele et al. 2014, OOPSLA, p. 453)."""
+    counter = mixed(np.uint64(seed) + _GOLDEN) ^ mixed(mixed(np.uint64(stream) * _MIX_1 + _GOLDEN))
+    for n in range(4):
+        counter = counter + _GOLDEN
+        state[n] = mixed(counter)
 
 
 @compiled
-def turn(direction: FloatArray, cosine: float, phi: float) -> None:
-    """Turn a unit vector (3,) by the angle of ``cosine``, at azimuth ``phi`` round itself; written in place."""
+def uniform(state: State) -> float:
+    """A number in (0, 1): xoshiro256+ of Blackman and Vigna (2021, ACM TOMS 47:36), its upper 53 bits."""
+    s0, s1, s2, s3 = state[0], state[1], state[2], state[3]
+    drawn = s0 + s3
+    shifted = s1 << _U17
+    s2 = s2 ^ s0
+    s3 = s3 ^ s1
+    state[1] = s1 ^ s2
+    state[0] = s0 ^ s3
+    state[2] = s2 ^ shifted
+    state[3] = (s3 << _U45) | (s3 >> _U19)
+    return (float(drawn >> _U11) + 0.5) * _TO_UNIT
+
+
+@compiled
+def isotropic(state: State) -> tuple[float, float, float]:
+    """A direction, all of them equally likely."""
+    z = 2.0 * uniform(state) - 1.0
+    azimuth = 2.0 * math.pi * uniform(state)
+    across = math.sqrt(max(0.0, 1.0 - z * z))
+    return across * math.cos(azimuth), across * math.sin(azimuth), z
+
+
+@compiled
+def rotated(x: float, y: float, z: float, cosine: float, azimuth: float) -> tuple[float, float, float]:
+    """The unit vector (x, y, z) turned by the polar angle of ``cosine`` and by ``azimuth``; again of length 1."""
     sine = math.sqrt(max(0.0, 1.0 - cosine * cosine))
-    x, y, z = direction[0], direction[1], direction[2]
-    # a frame across the direction without a special case but one sign (Duff et al. 2017, JCGT 6:1)
-    sign = 1.0 if z >= 0.0 else -1.0
-    a = -1.0 / (sign + z)
-    b = x * y * a
-    u, v = sine * math.cos(phi), sine * math.sin(phi)
-    direction[0] = u * (1.0 + sign * x * x * a) + v * b + cosine * x
-    direction[1] = u * sign * b + v * (sign + y * y * a) + cosine * y
-    direction[2] = -u * sign * x - v * y + cosine * z
-    norm = math.sqrt(direction[0] ** 2 + direction[1] ** 2 + direction[2] ** 2)
-    for n in range(3):
-        direction[n] /= norm
+    a, b = sine * math.cos(azimuth), sine * math.sin(azimuth)
+    across2 = x * x + y * y
+    if across2 < 1e-12:  # along z: any frame will do
+        up = 1.0 if z > 0.0 else -1.0
+        return a, b, up * cosine
+    across = math.sqrt(across2)
+    u = x * cosine + (x * z * a - y * b) / across
+    v = y * cosine + (y * z * a + x * b) / across
+    w = z * cosine - across * a
+    scale = 1.0 / math.sqrt(u * u + v * v + w * w)  # keep rounding from growing over many scatters
+    return u * scale, v * scale, w * scale
 
 
 @compiled
-def _coherent_cosine(state: npt.NDArray[np.uint64], inverse: float, row: FloatArray, x_step: float) -> float:
-    """Cosine of a coherent scattering: x^2 from the integral of F^2, kept with Thomson's (1 + cos^2) / 2."""
-    at = min(inverse / x_step, row.size - 1.000001)
-    low = int(at)
-    most = row[low] + (at - low) * (row[low + 1] - row[low])
-    while True:
-        wanted = next_uniform(state) * most
-        a, b = 0, low + 1
-        while b - a > 1:
-            middle = (a + b) // 2
-            if row[middle] <= wanted:
-                a = middle
-            else:
-                b = middle
-        first, last = (a * x_step) ** 2, (b * x_step) ** 2
-        square = first + (wanted - row[a]) / (row[b] - row[a]) * (last - first)
-        cosine = max(1.0 - 2.0 * square / (inverse * inverse), -1.0)
-        if 2.0 * next_uniform(state) < 1.0 + cosine * cosine:
-            return float(cosine)
+def grid_place(t: KernelTables, energy: float) -> tuple[int, float]:
+    """Step i and part f within it of an energy on the tables' grid; the last step ends at the highest energy."""
+    at_step = (energy - t.least_kev) * t.per_kev
+    i = min(max(int(at_step), 0), t.mu_total.shape[1] - 2)
+    return i, at_step - i
 
 
 @compiled
-def scatter_photon(
-    state: npt.NDArray[np.uint64],
-    kev: float,
-    material: int,
-    coherent: bool,
-    tables: tuple[float, FloatArray, FloatArray],
-) -> tuple[float, float]:
-    """Energy (keV) after a scattering and the cosine of its angle.
+def at(table: FloatArray, m: int, i: int, f: float) -> float:
+    """Row m of a table at the place (i, f): linear."""
+    return float(table[m, i] + f * (table[m, i + 1] - table[m, i]))
 
-    Incoherent: Klein and Nishina's cross-section times the incoherent scattering function, by rejection from equal cosines;
-    an electron's motion within the atom (Doppler broadening) is left out. ``tables`` are x_step, ff_cum and sf of
-    `PhotonTables`.
+
+@compiled
+def line_at(t: KernelTables, m: int, n: int, i: int, f: float) -> float:
+    """Chance that a photoelectric absorption emits one of the lines 0 to n."""
+    low = t.line_cumulative[m, n, i]
+    return float(low + f * (t.line_cumulative[m, n, i + 1] - low))
+
+
+@compiled
+def interact(state: State, t: KernelTables, m: int, energy: float, i: int, f: float) -> tuple[int, float, float]:
+    """Draw what happens to a photon where it interacts: (kind, energy after in keV, cosine of the turn)."""
+    drawn = uniform(state) * at(t.mu_total, m, i, f)
+    photo = at(t.mu_photo, m, i, f)
+    if drawn < photo:
+        emitted = uniform(state)
+        lines = t.line_kev.shape[1]
+        if emitted < line_at(t, m, lines - 1, i, f):
+            n = 0
+            while emitted >= line_at(t, m, n, i, f):
+                n += 1
+            if t.line_kev[m, n] < energy:
+                return PHOTOELECTRIC, t.line_kev[m, n], 2.0 * uniform(state) - 1.0
+        return PHOTOELECTRIC, 0.0, 1.0
+    if drawn < photo + at(t.mu_incoherent, m, i, f):
+        cosine, after = compton(state, t, m, energy)
+        return INCOHERENT, after, cosine
+    return COHERENT, energy, rayleigh(state, t, m, energy)
+
+
+@compiled
+def compton(state: State, t: KernelTables, m: int, energy: float) -> tuple[float, float]:
+    """Cosine and energy of an incoherently scattered photon: Klein-Nishina times S(x), by rejection.
+
+    The cosine is drawn evenly, which is quick below 50 keV, where Klein-Nishina is flat; S(x) rises with x, so that its
+    value straight back is its largest.
     """
-    x_step, ff_cum, sf = tables
-    inverse = kev * _PER_ANGSTROM_KEV
-    if coherent:
-        return kev, _coherent_cosine(state, inverse, ff_cum[material], x_step)
-    ratio = kev / _ELECTRON_KEV
+    back = energy / KEV_ANGSTROM * t.per_x
+    most = linear(t.seen, m, back)
     while True:
-        cosine = 2.0 * next_uniform(state) - 1.0
-        left = 1.0 / (1.0 + ratio * (1.0 - cosine))
-        if 2.0 * next_uniform(state) > left * left * (left + 1.0 / left - (1.0 - cosine * cosine)):
-            continue
-        at = min(inverse * math.sqrt(0.5 * (1.0 - cosine)) / x_step, sf.shape[1] - 1.000001)
-        low = int(at)
-        bound = sf[material, low] + (at - low) * (sf[material, low + 1] - sf[material, low])
-        if next_uniform(state) < bound:
-            return kev * left, cosine
+        cosine = 2.0 * uniform(state) - 1.0
+        ratio = 1.0 / (1.0 + energy / ELECTRON_REST_KEV * (1.0 - cosine))
+        shape = 0.5 * ratio * ratio * (ratio + 1.0 / ratio - 1.0 + cosine * cosine)
+        if uniform(state) * most <= shape * linear(t.seen, m, back * math.sqrt(0.5 * (1.0 - cosine))):
+            return cosine, energy * ratio
+
+
+@compiled
+def linear(table: FloatArray, m: int, place: float) -> float:
+    """Row m of a table at a place given in steps: linear."""
+    n = min(int(place), table.shape[1] - 2)
+    return float(table[m, n] + (place - n) * (table[m, n + 1] - table[m, n]))
+
+
+@compiled
+def rayleigh(state: State, t: KernelTables, m: int, energy: float) -> float:
+    """Cosine of a coherent scatter: x^2 from the squared form factor, then Thomson's 1 + cos^2 by rejection."""
+    row = t.coherent_cumulative[m]
+    most = energy / KEV_ANGSTROM * t.per_x  # in steps of x
+    last = min(int(most), row.size - 2)
+    # between columns the squared form factor is even in x^2
+    part = (most * most - last * last) / (2.0 * last + 1.0)
+    whole = row[last] + part * (row[last + 1] - row[last])
+    while True:
+        wanted = uniform(state) * whole
+        low, high = 0, last + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            if row[middle] <= wanted:
+                low = middle
+            else:
+                high = middle
+        x2 = low * low + (wanted - row[low]) / (row[low + 1] - row[low]) * (2.0 * low + 1.0)
+        cosine = float(1.0 - 2.0 * min(x2 / (most * most), 1.0))
+        if uniform(state) <= 0.5 * (1.0 + cosine * cosine):
+            return cosine
+
+
+@compiled
+def angular(t: KernelTables, m: int, energy: float, cosine: float) -> tuple[float, float]:
+    """Thomson times F^2, and Klein-Nishina times S, of a material: cm2/g/sr."""
+    place = energy / KEV_ANGSTROM * t.per_x * math.sqrt(max(0.0, 0.5 * (1.0 - cosine)))
+    row = t.coherent_cumulative
+    n = min(int(place), row.shape[1] - 2)
+    squared = (row[m, n + 1] - row[m, n]) * t.per_x * t.per_x / (2.0 * n + 1.0)
+    ratio = 1.0 / (1.0 + energy / ELECTRON_REST_KEV * (1.0 - cosine))
+    klein_nishina = ratio * ratio * (ratio + 1.0 / ratio - 1.0 + cosine * cosine)
+    return (
+        _HALF_AREA * (1.0 + cosine * cosine) * squared,
+        _HALF_AREA * klein_nishina * linear(t.seen, m, place) * t.electrons[m],
+    )

@@ -1,246 +1,251 @@
-"""Compiled photon transport in concentric spheres and slabs: the primary along rays, scatter by Monte Carlo.
+"""Compiled loops of the transport in concentric spheres and slabs: histories, and the primary dose without chance.
 
-The geometry is a list of spheres about the origin, innermost first, and planes of constant x between which a slab's material
-replaces the spheres'. The surfaces of the scores are among the spheres and planes, so that a step lies in one score or in none;
-only a disc's rim is cut apart. Lengths are cm; attenuation is 1/cm (densities are in it), energies keV.
+The geometry as arrays: `_simple_geometry.py`.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from iort_planner.dose._disc_kernels import expect_in_discs, force_near_discs
 from iort_planner.dose._kernels import compiled
-from iort_planner.dose._photon_kernels import next_uniform, scatter_photon, seeded, turn
+from iort_planner.dose._photon_kernels import (
+    PHOTOELECTRIC,
+    at,
+    grid_place,
+    interact,
+    isotropic,
+    rotated,
+    seed_state,
+    uniform,
+)
+from iort_planner.dose._simple_geometry import PER_MM, Geometry, below, medium_of, next_border, overlap
+from iort_planner.dose.photon_tables import KernelTables
 from iort_planner.units import FloatArray
 
 _FAR = 1e30
-_NUDGE = 1e-10  # past a surface, so that the next step does not find it again
-_LEAST_KEV = 1.0  # below, what is left stays where it is
-
-Ints = npt.NDArray[np.int64]
-Geometry = tuple[FloatArray, FloatArray, Ints, Ints]  # radii, planes, material of [layer between planes, sphere]
-Scores = tuple[
-    Ints, FloatArray, FloatArray, FloatArray
-]  # kind (0 shell, 1 disc), lower and upper bound, radius of the disc
-Tables = tuple[float, float, FloatArray, FloatArray, FloatArray, FloatArray]
 
 
-@compiled
-def _cell(at: FloatArray, radii: FloatArray, planes: FloatArray) -> tuple[int, int]:
-    """Which sphere's shell and which layer between planes a point lies in; a shell of radii.size is outside."""
-    r = math.sqrt(at[0] ** 2 + at[1] ** 2 + at[2] ** 2)
-    return int(np.searchsorted(radii, r, side="right")), int(np.searchsorted(planes, at[0], side="right"))
+class Emission(NamedTuple):
+    """Lines and bins: their ends in keV, and the cumulative chance of each."""
+
+    low_kev: FloatArray
+    high_kev: FloatArray
+    cumulative: FloatArray
 
 
 @compiled
-def _to_surface(
-    at: FloatArray, direction: FloatArray, shell: int, radii: FloatArray, planes: FloatArray, layer: int
-) -> float:
-    """Way to the next sphere or plane, cm."""
-    along = at[0] * direction[0] + at[1] * direction[1] + at[2] * direction[2]
-    square = at[0] ** 2 + at[1] ** 2 + at[2] ** 2
-    best = _FAR
-    if shell < radii.size:
-        inside = along * along - square + radii[shell] ** 2
-        best = max(-along + math.sqrt(max(inside, 0.0)), 0.0)
-    if shell > 0 and along < 0.0:
-        inside = along * along - square + radii[shell - 1] ** 2
-        if inside > 0.0:
-            best = min(best, max(-along - math.sqrt(inside), 0.0))
-    if direction[0] > 0.0 and layer < planes.size:
-        best = min(best, max((planes[layer] - at[0]) / direction[0], 0.0))
-    elif direction[0] < 0.0 and layer > 0:
-        best = min(best, max((planes[layer - 1] - at[0]) / direction[0], 0.0))
-    return best
-
-
-@compiled
-def _in_disc(at: FloatArray, direction: FloatArray, length: float, radius: float) -> tuple[float, float]:
-    """From where to where (cm along the step) a step lies within the cylinder round the x axis."""
-    a = direction[1] ** 2 + direction[2] ** 2
-    b = at[1] * direction[1] + at[2] * direction[2]
-    c = at[1] ** 2 + at[2] ** 2 - radius**2
-    if a < 1e-18:
-        return (0.0, length) if c <= 0.0 else (0.0, 0.0)
-    inside = b * b - a * c
-    if inside <= 0.0:
-        return 0.0, 0.0
-    root = math.sqrt(inside)
-    first, last = max((-b - root) / a, 0.0), min((-b + root) / a, length)
-    return (first, last) if last > first else (0.0, 0.0)
-
-
-@compiled
-def _score(
-    out: FloatArray,
-    scores: Scores,
-    at: FloatArray,
-    direction: FloatArray,
+def score_shells(
+    g: Geometry,
+    x: float,
+    y: float,
+    z: float,
+    u: float,
+    v: float,
+    w: float,
     length: float,
-    carried: float,
-    per_cm: float,
-    to_medium: float,
-    to_water: float,
-    once: float,
+    value: float,
+    water: float,
+    tally: FloatArray,
 ) -> None:
-    """Add a step's collision kerma to the scores that it lies in: mean of ``carried`` (keV) along it.
-
-    ``once`` is 1 for a photon that has scattered once, whose kerma to water is kept apart too, else 0.
-    """
-    kind, low, high, rim = scores
-    x = at[0] + 0.5 * length * direction[0]
-    y = at[1] + 0.5 * length * direction[1]
-    z = at[2] + 0.5 * length * direction[2]
-    r = math.sqrt(x * x + y * y + z * z)
-    for n in range(kind.size):
-        first, last = 0.0, length
-        if kind[n] == 0:
-            if not low[n] < r < high[n]:
-                continue
-        else:
-            if not low[n] < x < high[n]:
-                continue
-            first, last = _in_disc(at, direction, length, rim[n])
-            if last <= first:
-                continue
-        if per_cm > 0.0:
-            mean = carried * (math.exp(-per_cm * first) - math.exp(-per_cm * last)) / per_cm
-        else:
-            mean = carried * (last - first)
-        out[n, 0] += mean * to_medium
-        out[n, 1] += mean * to_water
-        out[n, 2] += mean * to_water * once
+    """Add ``value`` and ``water`` times the track length within each shell to ``tally`` (scores, 2)."""
+    near = x * u + y * v + z * w  # place along the line, counted from its point nearest to the origin
+    off2 = max(0.0, x * x + y * y + z * z - near * near)
+    for n in range(g.kind.size):
+        half2 = g.high[n] * g.high[n] - off2
+        if g.kind[n] != 0 or half2 <= 0.0:
+            continue
+        half = math.sqrt(half2)
+        inside = overlap(near, near + length, -half, half)
+        half2 = g.low[n] * g.low[n] - off2
+        if half2 > 0.0:
+            half = math.sqrt(half2)
+            inside -= overlap(near, near + length, -half, half)
+        if inside > 0.0:
+            tally[n, 0] += value * inside
+            tally[n, 1] += water * inside
 
 
 @compiled
-def primary_rays(
-    out: FloatArray,
-    directions: FloatArray,
-    weights_kev: FloatArray,
-    geometry: Geometry,
-    scores: Scores,
-    mu: FloatArray,
-    local: FloatArray,
-) -> None:
-    """Kerma of unscattered photons along rays from the origin, summed over the rays, keV/g cm3.
-
-    Parameters
-    ----------
-    out : ndarray of shape (S, 3)
-        To medium and to water, and a column that rays leave alone; added to.
-    directions : ndarray of shape (R, 3)
-    weights_kev : ndarray of shape (E,)
-        Photons times keV of each energy.
-    mu, local : ndarray of shape (M, E)
-        1/cm (row -1 is vacuum, all 0), and energy that stays per mass, cm2/g; row 0 is water.
-    """
-    radii, planes, materials, _ = geometry
-    layers = planes.size + 1
-    at, here = np.zeros(3), np.zeros(3)
-    left = np.empty(weights_kev.size)
-    for ray in range(directions.shape[0]):
-        direction = directions[ray]
-        at[:] = 0.0
-        left[:] = weights_kev
-        for n in range(3):
-            at[n] = direction[n] * _NUDGE
-        while True:
-            shell, layer = _cell(at, radii, planes)
-            if shell >= radii.size:
-                break
-            material = materials[shell * layers + layer]
-            length = _to_surface(at, direction, shell, radii, planes, layer) + _NUDGE
-            for e in range(left.size):
-                per_cm = mu[material, e]
-                _score(out, scores, at, direction, length, left[e], per_cm, local[material, e], local[0, e], 0.0)
-                left[e] *= math.exp(-per_cm * length)
-            for n in range(3):
-                here[n] = at[n] + direction[n] * length
-            at[:] = here
-
-
-@compiled
-def scatter_histories(
-    out: FloatArray,
-    balance: FloatArray,
-    histories: int,
+def run_batch(
     seed: int,
-    energies_kev: FloatArray,
-    cumulative: FloatArray,
-    geometry: Geometry,
-    scores: Scores,
-    density: FloatArray,
-    tables: Tables,
-    scatter_tables: tuple[float, FloatArray, FloatArray],
+    batch: int,
+    histories: int,
+    t: KernelTables,
+    g: Geometry,
+    e: Emission,
+    tally: FloatArray,
+    balance: FloatArray,
+    most_scatters: int,
 ) -> None:
-    """Follow photons from the origin until they are absorbed or leave; score what flies after a scattering.
+    """Follow photons one by one; analogue, with a track-length estimate of collision kerma by scattered photons.
+
+    Discs are small and rarely met: what scatters send there is expected instead (`_disc_kernels.py`).
+    The first flight of each photon is followed and not scored: `primary` gives that part exactly.
 
     Parameters
     ----------
-    out : ndarray of shape (S, 3)
-        Kerma to medium, to water, and to water of photons that have scattered once; summed, keV/g cm3; added to.
-    balance : ndarray of shape (3,)
-        Energy emitted, absorbed and escaped, keV; added to. Absorption is played out, so that they balance.
-    density : ndarray of shape (M,)
-        g/cm3; that of vacuum is 0.
+    seed, batch, histories : int
+        Random stream, and how many photons start.
+    tally : ndarray of shape (scores, 2)
+        Added to: keV mm cm2/g to the medium and to water.
+    balance : ndarray of shape (3,), keV
+        Added to: emitted, absorbed, escaped.
+    most_scatters : int
+        A photon ends where it would be scattered once more; counted as absorbed there.
     """
-    radii, planes, materials, rows = geometry
-    layers = planes.size + 1
-    first_kev, per_kev, mu, local, coherent, incoherent = tables
-    state = seeded(seed)
-    at, direction = np.zeros(3), np.zeros(3)
+    state = np.empty(4, dtype=np.uint64)
+    seed_state(state, seed, batch)
+    last = g.radii.size - 1
+    discs = False
+    for n in range(g.kind.size):
+        discs = discs or g.kind[n] == 1
     for _ in range(histories):
-        kev = energies_kev[
-            min(int(np.searchsorted(cumulative, next_uniform(state), side="right")), energies_kev.size - 1)
-        ]
-        balance[0] += kev
-        direction[0], direction[1], direction[2] = 0.0, 0.0, 1.0
-        turn(direction, 2.0 * next_uniform(state) - 1.0, 2.0 * math.pi * next_uniform(state))
-        for n in range(3):
-            at[n] = direction[n] * _NUDGE
-        times = 0
-        depth = -math.log(1.0 - next_uniform(state))
+        n = min(below(e.cumulative, uniform(state)), e.cumulative.size - 1)
+        energy = e.low_kev[n] + (e.high_kev[n] - e.low_kev[n]) * uniform(state)
+        balance[0] += energy
+        x, y, z = 0.0, 0.0, 0.0
+        u, v, w = isotropic(state)
+        s = 0
+        b = 0
+        while b < g.planes.size and (g.planes[b] < 0.0 or (g.planes[b] == 0.0 and u > 0.0)):
+            b += 1
+        scatters = 0
+        depth = -math.log(uniform(state))  # mean free paths to go
+        i, f = grid_place(t, energy)
+        if discs and most_scatters > 0:
+            force_near_discs(state, g, t, (x, y, z), (u, v, w), s, b, energy, tally)
         while True:
-            shell, layer = _cell(at, radii, planes)
-            if shell >= radii.size:
-                balance[2] += kev
-                break
-            material = materials[shell * layers + layer]
-            row = rows[material]
-            place = min((kev - first_kev) * per_kev, mu.shape[1] - 1.000001)
-            low = int(place)
-            part = place - low
-            total = mu[row, low] + part * (mu[row, low + 1] - mu[row, low])
-            per_cm = total * density[material]
-            length = _to_surface(at, direction, shell, radii, planes, layer)
-            hit = per_cm * length > depth
-            step = depth / per_cm if hit else length + _NUDGE
-            if times > 0:
-                to_medium = local[row, low] + part * (local[row, low + 1] - local[row, low])
-                to_water = local[0, low] + part * (local[0, low + 1] - local[0, low])
-                _score(out, scores, at, direction, step, kev, 0.0, to_medium, to_water, 1.0 if times == 1 else 0.0)
-            for n in range(3):
-                at[n] += direction[n] * step
-            if not hit:
-                depth -= per_cm * step
-                if depth < 0.0:
-                    depth = 0.0
+            m = medium_of(g, s, b)
+            border, next_s, next_b = next_border(g, x, y, z, u, v, w, s, b)
+            mu = at(t.mu_total, m, i, f) * g.density[m] * PER_MM
+            flight = min(border, depth / mu)
+            if scatters > 0:
+                medium, water = energy * at(t.mu_en, m, i, f), energy * at(t.mu_en, 0, i, f)
+                score_shells(g, x, y, z, u, v, w, flight, medium, water, tally)
+            x += flight * u
+            y += flight * v
+            z += flight * w
+            if depth / mu >= border:
+                depth -= border * mu
+                s, b = next_s, next_b
+                if s > last:
+                    balance[2] += energy
+                    break
                 continue
-            drawn = next_uniform(state) * total
-            of_coherent = coherent[row, low] + part * (coherent[row, low + 1] - coherent[row, low])
-            of_incoherent = incoherent[row, low] + part * (incoherent[row, low + 1] - incoherent[row, low])
-            if drawn >= of_coherent + of_incoherent:
-                balance[1] += kev
+            if discs and scatters < most_scatters:
+                expect_in_discs(state, g, t, (x, y, z), (u, v, w), s, b, energy, False, tally)
+            kind, after, cosine = interact(state, t, m, energy, i, f)
+            if after < t.least_kev or scatters == most_scatters:
+                balance[1] += energy
                 break
-            kept, cosine = scatter_photon(state, kev, row, drawn < of_coherent, scatter_tables)
-            balance[1] += kev - kept
-            kev = kept
-            if kev < _LEAST_KEV:
-                balance[1] += kev
-                break
-            turn(direction, cosine, 2.0 * math.pi * next_uniform(state))
-            times += 1
-            depth = -math.log(1.0 - next_uniform(state))
+            if discs and kind == PHOTOELECTRIC:
+                expect_in_discs(state, g, t, (x, y, z), (u, v, w), s, b, after, True, tally)
+            balance[1] += energy - after
+            energy = after
+            u, v, w = rotated(u, v, w, cosine, 2.0 * math.pi * uniform(state))
+            scatters += 1
+            depth = -math.log(uniform(state))
+            i, f = grid_place(t, energy)
+            if discs and scatters < most_scatters:
+                force_near_discs(state, g, t, (x, y, z), (u, v, w), s, b, energy, tally)
+
+
+@compiled
+def primary(
+    t: KernelTables,
+    g: Geometry,
+    energies_kev: FloatArray,
+    weights: FloatArray,
+    cosines: FloatArray,
+    cosine_weights: FloatArray,
+    tally: FloatArray,
+) -> None:
+    """Collision kerma by photons before their first interaction, integrated along rays: no chance in it.
+
+    Everything is symmetric about the x axis, so a ray is given by the cosine of its angle with it. Along a ray the
+    attenuation is exponential from border to border and integrated in closed form.
+
+    Parameters
+    ----------
+    energies_kev, weights : ndarray of shape (E,)
+        Nodes of the spectrum; the weights add up to 1.
+    cosines, cosine_weights : ndarray of shape (C,)
+        Nodes over -1 to 1; the weights add up to 2.
+    tally : ndarray of shape (scores, 3)
+        Added to, per photon: keV mm cm2/g to the medium, to water, and to the medium without the characteristic photons
+        that are absorbed on the spot (they are no primary photons).
+    """
+    scores = g.kind.size
+    cuts = np.empty(2 + g.radii.size + g.planes.size + 2 * scores)
+    within = np.empty((cuts.size, scores), dtype=np.bool_)
+    media = np.empty(cuts.size, dtype=np.int64)
+    world = g.radii[-1]
+    for c in range(cosines.size):
+        cosine = cosines[c]
+        sine = math.sqrt(max(0.0, 1.0 - cosine * cosine))
+        for n in range(cuts.size):
+            cuts[n] = world
+        cuts[0] = 0.0
+        for n in range(g.radii.size):
+            cuts[1 + n] = g.radii[n]
+        place = 1 + g.radii.size
+        for n in range(g.planes.size):
+            if cosine * g.planes[n] > 0.0:
+                cuts[place + n] = min(g.planes[n] / cosine, world)
+        place += g.planes.size
+        for n in range(scores):
+            start, end = scored(g, n, cosine, sine)
+            cuts[place + 2 * n] = min(start, world)
+            cuts[place + 2 * n + 1] = min(end, world)
+        for n in range(1, cuts.size):  # by insertion: few, and compiled in a tenth of the time of a call of sort
+            value = cuts[n]
+            k = n
+            while k > 0 and cuts[k - 1] > value:
+                cuts[k] = cuts[k - 1]
+                k -= 1
+            cuts[k] = value
+        for n in range(cuts.size - 1):
+            middle = 0.5 * (cuts[n] + cuts[n + 1])
+            m = g.between[below(g.planes, middle * cosine)]
+            media[n] = m if m >= 0 else g.sphere_material[min(below(g.radii, middle), g.radii.size - 1)]
+            for k in range(scores):
+                start, end = scored(g, k, cosine, sine)
+                within[n, k] = start <= middle <= end
+        for k in range(energies_kev.size):
+            i, f = grid_place(t, energies_kev[k])
+            left = 0.5 * cosine_weights[c] * weights[k] * energies_kev[k]
+            water = at(t.mu_en, 0, i, f)
+            for n in range(cuts.size - 1):
+                length = cuts[n + 1] - cuts[n]
+                if length <= 0.0:
+                    continue
+                m = media[n]
+                mu = at(t.mu_total, m, i, f) * g.density[m] * PER_MM
+                gone = -math.expm1(-mu * length)
+                track = left * gone / mu
+                left -= left * gone
+                medium = at(t.mu_en, m, i, f)
+                for score in range(scores):
+                    if within[n, score]:
+                        tally[score, 0] += track * medium
+                        tally[score, 1] += track * water
+                        tally[score, 2] += track * (medium - at(t.mu_stay, m, i, f))
+
+
+@compiled
+def scored(g: Geometry, n: int, cosine: float, sine: float) -> tuple[float, float]:
+    """Distances at which a ray from the origin enters and leaves a score; beyond everything where it misses it."""
+    if g.kind[n] == 0:
+        return g.low[n], g.high[n]
+    if cosine <= 0.0:
+        return _FAR, _FAR
+    start, end = g.low[n] / cosine, g.high[n] / cosine
+    if sine > 0.0:
+        end = min(end, g.across[n] / sine)
+    if end <= start:
+        return _FAR, _FAR
+    return start, end

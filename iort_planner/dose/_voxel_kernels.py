@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from iort_planner.dose._kernels import compiled
-from iort_planner.dose._photon_kernels import next_uniform, scatter_photon, seeded, turn
+from iort_planner.dose._photon_kernels import compton, grid_place, rayleigh, rotated, seed_state, uniform
+from iort_planner.dose.photon_tables import KernelTables
 from iort_planner.units import FloatArray
 
 _FAR = 1e30
@@ -283,8 +284,7 @@ def scatter_batch(
     spacing_cm: FloatArray,
     shape: tuple[int, int, int],
     lines: tuple[FloatArray, FloatArray, FloatArray],
-    tables: tuple[float, float, FloatArray, FloatArray, FloatArray, FloatArray],
-    scatter_tables: tuple[float, FloatArray, FloatArray],
+    t: KernelTables,
     stretch: float,
     roulette: float,
     outer: tuple[float, float],
@@ -309,11 +309,7 @@ def scatter_batch(
         Random shift of the recurrence, 0 to 1.
     lines : tuple of ndarrays of shape (E,)
         Energies (keV), the cumulative share they are drawn from, and the weight of a photon drawn.
-    tables : tuple
-        Lowest energy (keV), steps per keV, and per material and energy (M, N): attenuation, energy absorption, coherent
-        and incoherent scattering, all cm2/g.
-    scatter_tables : tuple
-        What `scatter_photon` needs.
+    t : KernelTables
     stretch : float
         0 to 1; 1 draws collisions as they are.
     roulette : float
@@ -322,11 +318,11 @@ def scatter_batch(
         A ray that leaves a sphere of this radius round the source (cm) is scored beyond it with this chance, and then more.
     """
     line_kev, line_cdf, line_weight = lines
-    first_kev, per_kev, mu_table, mu_en_table, coherent_table, incoherent_table = tables
-    materials, energies = mu_table.shape
+    materials = t.mu_total.shape[0]
     mu, mu_en = np.empty(materials), np.empty(materials)
     at, direction, point = np.empty(3), np.empty(3), np.empty(4)
-    state = seeded(seed)
+    state = np.empty(4, np.uint64)
+    seed_state(state, seed, 0)
     for history in range(histories):
         for n in range(4):
             point[n] = (shift[n] + (history + 1.0) * _RECURRENCE[n]) % 1.0
@@ -338,32 +334,33 @@ def scatter_batch(
         energy, weight, carried = line_kev[line], line_weight[line], 0.0
         where = point[3]
         while True:
-            grid_at = min(max((energy - first_kev) * per_kev, 0.0), energies - 1.000001)
-            low = int(grid_at)
-            part = grid_at - low
+            low, part = grid_place(t, energy)
             for m in range(materials):
-                mu[m] = mu_table[m, low] + part * (mu_table[m, low + 1] - mu_table[m, low])
-                mu_en[m] = mu_en_table[m, low] + part * (mu_en_table[m, low + 1] - mu_en_table[m, low])
+                mu[m] = t.mu_total[m, low] + part * (t.mu_total[m, low + 1] - t.mu_total[m, low])
+                mu_en[m] = t.mu_en[m, low] + part * (t.mu_en[m, low + 1] - t.mu_en[m, low])
             fence_cm, beyond = _FAR, 1.0
             if carried > 0.0:
                 fence_cm = _to_sphere(at, direction, source, spacing_cm, outer[0])
-                beyond = 1.0 / outer[1] if next_uniform(state) < outer[1] else 0.0
+                beyond = 1.0 / outer[1] if uniform(state) < outer[1] else 0.0
             target = -math.log1p(-where) / stretch
             voxel = _fly(cells, at, direction, spacing_cm, shape, mu, mu_en, carried, target, fence_cm, beyond)
             if voxel < 0:
                 break
             row = int(cells[voxel, 3])
-            coherent = coherent_table[row, low] + part * (coherent_table[row, low + 1] - coherent_table[row, low])
-            incoherent = incoherent_table[row, low] + part * (
-                incoherent_table[row, low + 1] - incoherent_table[row, low]
-            )
+            coherent = t.mu_coherent[row, low] + part * (t.mu_coherent[row, low + 1] - t.mu_coherent[row, low])
+            incoherent = t.mu_incoherent[row, low] + part * (t.mu_incoherent[row, low + 1] - t.mu_incoherent[row, low])
             weight *= math.exp((stretch - 1.0) * target) / stretch * (coherent + incoherent) / mu[row]
             if weight < roulette:
-                if next_uniform(state) * roulette * 2.0 > weight:
+                if uniform(state) * roulette * 2.0 > weight:
                     break
                 weight = roulette * 2.0
-            is_coherent = next_uniform(state) * (coherent + incoherent) < coherent
-            energy, cosine = scatter_photon(state, energy, row, is_coherent, scatter_tables)
-            turn(direction, cosine, 2.0 * math.pi * next_uniform(state))
-            where = next_uniform(state)
+            if uniform(state) * (coherent + incoherent) < coherent:
+                cosine = rayleigh(state, t, row, energy)
+            else:
+                cosine, energy = compton(state, t, row, energy)
+            if energy < t.least_kev:
+                break
+            turned = rotated(direction[0], direction[1], direction[2], cosine, 2.0 * math.pi * uniform(state))
+            direction[0], direction[1], direction[2] = turned
+            where = uniform(state)
             carried = weight * energy

@@ -1,141 +1,193 @@
-"""Coefficients of photons from 1 to 60 keV per mass, of elements from xraylib and of materials by mass fractions.
+"""Photon interaction coefficients of materials, per mass, from xraylib's elemental data.
 
-xraylib (Schoonjans et al. 2011, Spectrochim Acta B 66:776, doi:10.1016/j.sab.2011.09.011) gives photoelectric, coherent and
-incoherent cross-sections. Its own energy-absorption coefficients are up to 37 % off in water at these energies and are not
-used: what is absorbed is put together here.
-
-- Photoelectric: all of the energy but that of fluorescence photons (K and L lines, with xraylib's yields).
-- Incoherent: the mean energy that Klein and Nishina's cross-section gives the electron, weighted by the incoherent scattering
-  function, which takes away small angles.
-- Electrons stop where they start: 50 keV reach 0.04 mm in water, so kerma is dose (and bremsstrahlung is under 0.1 %).
+Mass energy-absorption is built here from its parts. xraylib's own ``CS_Energy*`` is up to 37 % wrong in water and never
+used; the parts agree with NIST (tests).
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import xraylib
-import xraylib_np
-from scipy.interpolate import CubicSpline
 
-from iort_planner.errors import TissueError
-from iort_planner.units import FloatArray
+from iort_planner.errors import MaterialError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
     from iort_planner.dose.materials import Material
+    from iort_planner.units import FloatArray
 
-RANGE_KEV = (1.0, 60.0)
-ELECTRON_KEV = 510.99895  # rest energy; CODATA 2018
-KEV_ANGSTROM = 12.398419843  # h c; CODATA 2018
-LOCAL_KEV = 8.0  # fluorescence up to here is absorbed within 0.15 mm of bone: it stays with the voxel
-_LINES = ("KA_LINE", "KB_LINE", "LA_LINE", "LB_LINE", "LG1_LINE", "LL_LINE")
-_ANGLES = 201
-_TRANSFER_NODES = 60
-_Z = npt.NDArray[np.int64]
-_OfElement = Callable[[_Z, FloatArray], FloatArray]
-_LEAST_X = 0.006  # 1/angstrom; xraylib's scattering functions start a little below
+ENERGY_RANGE_KEV = (1.0, 100.0)  # what the elemental tables are used for; transport itself stops at 50 keV
+ELECTRON_REST_KEV = 510.99895  # CODATA 2018
+KEV_ANGSTROM = 12.398419843  # hc, CODATA 2018: x = E sin(theta/2) / hc in 1/Angstrom
+_LEAST_X = 0.001  # 1/Angstrom: where xraylib's tables begin; below it S goes as x^2 and F is its value at 0
+_ANGLE_NODES, _ANGLE_WEIGHTS = np.polynomial.legendre.leggauss(48)
+_GROUP_LINES = (
+    (xraylib.KA_LINE, xraylib.K_SHELL),
+    (xraylib.KB_LINE, xraylib.K_SHELL),
+    (xraylib.LA_LINE, xraylib.L3_SHELL),
+    (xraylib.LB_LINE, xraylib.L2_SHELL),
+)
 
 
-def mass_attenuation(material: Material, energy_kev: FloatArray) -> FloatArray:
-    """Total mass attenuation coefficient, coherent scattering included, cm2/g; same shape as the energies.
+@dataclass(frozen=True, slots=True)
+class FluorescenceLine:
+    """A group of characteristic lines that photoelectric absorption in a material emits.
 
-    Raises
-    ------
-    TissueError
-        If an energy lies outside 1 to 60 keV.
+    Parameters
+    ----------
+    atomic_number : int
+    energy_kev : float, keV
+        Mean energy of the group (K alpha, K beta, L alpha, L beta).
+    edge_kev : float, keV
+        Below it nothing is emitted.
+    group : int
+        xraylib's number of the group.
     """
-    return photoelectric(material, energy_kev) + coherent(material, energy_kev) + incoherent(material, energy_kev)
+
+    atomic_number: int
+    energy_kev: float
+    edge_kev: float
+    group: int
 
 
-def photoelectric(material: Material, energy_kev: FloatArray) -> FloatArray:
-    """Photoelectric part, cm2/g."""
-    return _mixed(material, energy_kev, xraylib_np.CS_Photo)
-
-
-def coherent(material: Material, energy_kev: FloatArray) -> FloatArray:
-    """Coherent (Rayleigh) part, cm2/g."""
-    return _mixed(material, energy_kev, xraylib_np.CS_Rayl)
-
-
-def incoherent(material: Material, energy_kev: FloatArray) -> FloatArray:
-    """Incoherent (Compton) part with electron binding, cm2/g."""
-    return _mixed(material, energy_kev, xraylib_np.CS_Compt)
-
-
-def mass_energy_absorption(material: Material, energy_kev: FloatArray) -> FloatArray:
-    """Mass energy-absorption coefficient as NIST defines it: fluorescence counts as gone; cm2/g."""
-    return _mixed(material, energy_kev, lambda z, kev: _absorbed(z, kev, 0.0))
-
-
-def mass_energy_local(material: Material, energy_kev: FloatArray) -> FloatArray:
-    """What stays with a voxel, cm2/g: fluorescence up to 8 keV (calcium's 3.7) is absorbed in it, barium's 32 keV is gone."""
-    return _mixed(material, energy_kev, lambda z, kev: _absorbed(z, kev, LOCAL_KEV))
-
-
-def form_factor_squared(material: Material, x_per_angstrom: FloatArray) -> FloatArray:
-    """Squared atomic form factors per atomic mass unit, for coherent angles; x = sin(angle/2)/wavelength."""
-    return _per_atom(material, x_per_angstrom, lambda z, x: np.asarray(xraylib_np.FF_Rayl(z, x))[0] ** 2)
-
-
-def scattering_function(material: Material, x_per_angstrom: FloatArray) -> FloatArray:
-    """Incoherent scattering function per electron, 0 to 1."""
-    bound = _per_atom(material, x_per_angstrom, lambda z, x: np.asarray(xraylib_np.SF_Compt(z, x))[0])
-    electrons = _per_atom(material, np.zeros(1), lambda z, _: z.astype(np.float64))
-    return np.clip(bound / electrons, 0.0, 1.0)
-
-
-def _mixed(material: Material, energy_kev: FloatArray, of_element: _OfElement) -> FloatArray:
+def _energies(energy_kev: npt.ArrayLike) -> FloatArray:
     energies = np.asarray(energy_kev, dtype=np.float64)
-    low, high = RANGE_KEV
-    if not np.all((energies >= low) & (energies <= high)):
-        raise TissueError(
-            f"photon energies must lie from {low:g} to {high:g} keV, got {energies.min():g} to {energies.max():g}"
-        )
+    low, high = ENERGY_RANGE_KEV
+    if not np.all((energies >= low) & (energies <= high)):  # NaN is refused too
+        raise MaterialError(f"photon energies must lie within {low:g} and {high:g} keV, got {energy_kev!r}")
+    return energies
+
+
+def _sum_over_elements(
+    material: Material, energy_kev: npt.ArrayLike, coefficient: Callable[[int, float], float]
+) -> FloatArray:
+    energies = _energies(energy_kev)
     total = np.zeros(energies.size)
-    for symbol, fraction in material.mass_fractions.items():
-        z = np.array([xraylib.SymbolToAtomicNumber(symbol)])
-        total += fraction * np.asarray(of_element(z, energies.ravel())).reshape(-1)
+    for z, part in material.elements:
+        total += part * np.array([coefficient(z, float(e)) for e in energies.ravel()])
     return total.reshape(energies.shape)
 
 
-def _per_atom(material: Material, x: FloatArray, of_element: _OfElement) -> FloatArray:
-    total = np.zeros(x.shape)
-    for symbol, fraction in material.mass_fractions.items():
-        z = np.array([xraylib.SymbolToAtomicNumber(symbol)])
-        total += fraction / float(xraylib.AtomicWeight(int(z[0]))) * of_element(z, x)
+def photoelectric(material: Material, energy_kev: npt.ArrayLike) -> FloatArray:
+    """Mass attenuation coefficient by photoelectric absorption, cm2/g, of the shape of ``energy_kev`` (keV)."""
+    return _sum_over_elements(material, energy_kev, xraylib.CS_Photo)
+
+
+def incoherent(material: Material, energy_kev: npt.ArrayLike) -> FloatArray:
+    """Mass attenuation coefficient by incoherent (Compton) scattering, cm2/g."""
+    return _sum_over_elements(material, energy_kev, xraylib.CS_Compt)
+
+
+def coherent(material: Material, energy_kev: npt.ArrayLike) -> FloatArray:
+    """Mass attenuation coefficient by coherent (Rayleigh) scattering, cm2/g."""
+    return _sum_over_elements(material, energy_kev, xraylib.CS_Rayl)
+
+
+def attenuation(material: Material, energy_kev: npt.ArrayLike) -> FloatArray:
+    """Mass attenuation coefficient, cm2/g: photoelectric, incoherent and coherent together.
+
+    Raises
+    ------
+    MaterialError
+        Outside `ENERGY_RANGE_KEV`.
+    """
+    return photoelectric(material, energy_kev) + incoherent(material, energy_kev) + coherent(material, energy_kev)
+
+
+def compton_transfer_fraction(material: Material, energy_kev: npt.ArrayLike) -> FloatArray:
+    """Mean part of the energy that an incoherent scatter hands to the electron.
+
+    Klein-Nishina's differential cross-section weighted with the incoherent scattering function S(x, Z), with the
+    energy after the scatter of a free electron at rest.
+    """
+    energies = _energies(energy_kev)
+    cosine = _ANGLE_NODES
+    result = np.zeros(energies.size)
+    for n, energy in enumerate(energies.ravel()):
+        ratio = 1.0 / (1.0 + energy / ELECTRON_REST_KEV * (1.0 - cosine))
+        shape = ratio**2 * (ratio + 1.0 / ratio - 1.0 + cosine**2)
+        x = energy / KEV_ANGSTROM * np.sqrt((1.0 - cosine) / 2.0)
+        weight = _ANGLE_WEIGHTS * shape * electrons_seen(material, x)
+        result[n] = float(np.sum(weight * (1.0 - ratio)) / np.sum(weight))
+    return result.reshape(energies.shape)
+
+
+def electrons_seen(material: Material, x_per_angstrom: FloatArray) -> FloatArray:
+    """Incoherent scattering function of a material, electrons per unit of mass (mol/g): sum of w S(x, Z) / A."""
+    total = np.zeros(np.shape(x_per_angstrom))
+    for z, part in material.elements:
+        factor = np.array([xraylib.SF_Compt(z, max(float(x), _LEAST_X)) for x in x_per_angstrom])
+        total += part / xraylib.AtomicWeight(z) * factor * np.minimum(x_per_angstrom / _LEAST_X, 1.0) ** 2
     return total
 
 
-def _absorbed(z: _Z, kev: FloatArray, local_kev: float) -> FloatArray:
-    """Photoelectric and Compton energy that stays, over the photon's energy, times the cross-sections; cm2/g."""
-    stays = np.asarray(xraylib_np.CS_Photo(z, kev))[0]
-    for name in _LINES:
-        line = getattr(xraylib, name)
+def form_factor_squared(material: Material, x_per_angstrom: FloatArray) -> FloatArray:
+    """Squared coherent form factor of a material per unit of mass (mol/g): sum of w F(x, Z)^2 / A."""
+    total = np.zeros(np.shape(x_per_angstrom))
+    for z, part in material.elements:
+        factor = np.array([xraylib.FF_Rayl(z, float(x) if x >= _LEAST_X else 0.0) for x in x_per_angstrom])
+        total += part / xraylib.AtomicWeight(z) * factor**2
+    return total
+
+
+def fluorescence_lines(material: Material, least_kev: float, most_kev: float = math.inf) -> list[FluorescenceLine]:
+    """Lines of a material from ``least_kev`` on whose edge lies below ``most_kev``; K, and L for what emits them."""
+    lines = []
+    for z, _part in material.elements:
+        for group, shell in _GROUP_LINES:
+            try:
+                energy, edge = xraylib.LineEnergy(z, group), xraylib.EdgeEnergy(z, shell)
+            except ValueError:  # this element has no such line
+                continue
+            if least_kev <= energy and edge < most_kev:
+                lines.append(FluorescenceLine(z, energy, edge, group))
+    return lines
+
+
+def line_emission(material: Material, line: FluorescenceLine, energy_kev: npt.ArrayLike) -> FloatArray:
+    """Cross-section per mass of a photon's being absorbed with emission of ``line``, cm2/g (0 below the edge)."""
+    parts = dict(material.elements)
+    energies = _energies(energy_kev)
+
+    def emitted(energy: float) -> float:
+        if energy <= line.edge_kev:
+            return 0.0
         try:
-            line_kev = float(xraylib.LineEnergy(int(z[0]), line))
-        except ValueError:  # the element has no such line
-            continue
-        if line_kev > local_kev:
-            stays = stays - np.asarray(xraylib_np.CS_FluorLine(z, np.array([line]), kev))[0, 0] * line_kev / kev
-    transferred = _transfer_curve(int(z[0]))(np.log(kev))
-    return np.asarray(stays + np.asarray(xraylib_np.CS_Compt(z, kev))[0] * transferred, dtype=np.float64)
+            return float(xraylib.CS_FluorLine_Kissel(line.atomic_number, line.group, energy))
+        except ValueError:
+            return 0.0
+
+    values = np.array([emitted(float(e)) for e in energies.ravel()])
+    return parts[line.atomic_number] * values.reshape(energies.shape)
 
 
-@functools.cache
-def _transfer_curve(z: int) -> CubicSpline:
-    """That share over ln E: smooth, so that 60 energies give it within 1e-5."""
-    ln_kev = np.linspace(math.log(RANGE_KEV[0]), math.log(RANGE_KEV[1]), _TRANSFER_NODES)
-    cosine = np.linspace(-1.0, 1.0, _ANGLES)
-    shares = []
-    for kev in np.exp(ln_kev):
-        left = 1.0 / (1.0 + kev / ELECTRON_KEV * (1.0 - cosine))
-        x = np.maximum(kev / KEV_ANGSTROM * np.sqrt(0.5 * (1.0 - cosine)), _LEAST_X)
-        bound = np.asarray(xraylib_np.SF_Compt(np.array([z]), x))[0]
-        weight = left**2 * (left + 1.0 / left - 1.0 + cosine**2) * bound
-        shares.append(np.sum(weight * (1.0 - left)) / np.sum(weight))
-    return CubicSpline(ln_kev, shares)
+def energy_absorption(material: Material, energy_kev: npt.ArrayLike, least_line_kev: float = 1.0) -> FloatArray:
+    """Mass energy-absorption coefficient, cm2/g.
+
+    Photoelectric, less what characteristic photons carry away, plus the Compton electrons' part. Bremsstrahlung of the
+    electrons is left out (under 0.1 % of the energy up to 50 keV in tissue).
+
+    Parameters
+    ----------
+    material : Material
+    energy_kev : array_like, keV
+    least_line_kev : float, keV
+        Characteristic photons below it count as absorbed on the spot.
+
+    Notes
+    -----
+    The definition of Hubbell and Seltzer, NISTIR 5632 (1995). Within 0.3 % of its values for water and cortical bone
+    from 10 to 50 keV (test).
+    """
+    energies = _energies(energy_kev)
+    absorbed = photoelectric(material, energies)
+    for line in fluorescence_lines(material, least_line_kev):
+        absorbed = absorbed - line_emission(material, line, energies) * (line.energy_kev / energies)
+    return absorbed + incoherent(material, energies) * compton_transfer_fraction(material, energies)

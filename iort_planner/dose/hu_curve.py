@@ -95,6 +95,9 @@ class HuCurve:
             raise TissueError(f"{where}: its densities must be above 0 and must not fall with growing hu")
         if not 1 <= len(self.tissues) <= _MOST_TISSUES or len(self.from_hu) != len(self.tissues):
             raise TissueError(f"{where}: it needs 1 to {_MOST_TISSUES} tissues, got {len(self.tissues)}")
+        names = ["water", *(tissue.name for tissue in self.tissues), self.cement.name, self.metal.name]
+        if len(set(names)) != len(names):
+            raise TissueError(f"{where}: its tissues, metal and cement must have names of their own, and none 'water'")
         if np.any(np.diff(self.from_hu) <= 0):
             raise TissueError(f"{where}: its tissues must stand in order of growing from_hu")
         for key in _LIMITS:
@@ -220,7 +223,7 @@ def _material(table: dict[str, Any], where: str, origin: str) -> Material:
     for element in fractions:
         _number(fractions, element, f"{where} {name!r}")
     density = _number(table, "density_g_cm3", f"{where} {name!r}")
-    return Material(name=name, density_g_cm3=density, mass_fractions=_normalised(fractions, where, name), origin=origin)
+    return Material(name=name, density_g_cm3=density, mass_fractions=_normalised(fractions, where, name), source=origin)
 
 
 def _normalised(fractions: dict[str, float], where: str, name: str) -> dict[str, float]:

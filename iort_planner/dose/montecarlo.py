@@ -196,7 +196,6 @@ def _batch(physics: VoxelPhysics, number: int, seed: int) -> npt.NDArray[np.floa
         physics.material.shape,
         physics.drawn_lines(_LINES_AS_THEY_ARE, _LINES_BEHIND_CM),
         physics.tables,
-        physics.scatter_tables,
         _STRETCH,
         _ROULETTE,
         _OUTER,

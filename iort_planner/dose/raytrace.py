@@ -26,8 +26,7 @@ from scipy import ndimage
 from iort_planner import library
 from iort_planner.dose.engine_dose import EngineDose
 from iort_planner.dose.materials import read_material
-from iort_planner.dose.photon_tables import photon_tables
-from iort_planner.dose.voxel_physics import VoxelPhysics, voxel_physics
+from iort_planner.dose.voxel_physics import VoxelPhysics, at_energies, tables_of, voxel_physics
 from iort_planner.errors import TissueError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 FEATURES = ("primary", "primary_4mm", "primary_8mm", "bone_2mm", "bone_6mm", "water_4mm")
 _COARSE_MM = 2.0  # the means round a voxel are taken on voxels of this size
 _FIT_DEPTH_CM = 1.0  # where materials are fitted to the two: behind so much water
-_STEP_A, _MOST_A = 0.04, 12.0  # table over water (g/cm2)
+_STEP_A, _MOST_A = 0.02, 12.0  # table over water (g/cm2)
 _OFFSET_B, _STEP_LN_B, _MOST_B = 1.5, 0.02, 20.0  # and over ln(bone + offset); fat has less than no bone
 _LEAST = 1e-12
 
@@ -168,7 +167,7 @@ def trace_rays(tissue: TissueMap, spectrum: Spectrum, workers: int = 1, *, weigh
     away = tissue.grid.distances_mm(tissue.source_lps_mm)
     steps = np.arange(0.0, float(away.max()) + 0.1, 0.05)
     in_water = np.interp(away, steps, _in_water(physics, steps)).astype(np.float32)
-    primary = np.asarray(values[..., 0] / in_water, dtype=np.float32)
+    primary: Array32 = np.asarray(values[..., 0] / in_water, dtype=np.float32)
     part = absorption.astype(np.float32)[physics.material]
     medium = np.asarray(part[..., 0] + part[..., 1] * values[..., 1] / values[..., 0], dtype=np.float32)
     density_of = basis.reshape(*shape, 2)
@@ -179,8 +178,8 @@ def trace_rays(tissue: TissueMap, spectrum: Spectrum, workers: int = 1, *, weigh
 def _two_materials(physics: VoxelPhysics) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Each material's attenuation and energy absorption as parts of water's and bone's (M, 2), and those of bone (E,)."""
     weight, mu, mu_en = physics.lines()
-    bone = photon_tables([read_material("cortical bone")])
-    bone_mu, bone_mu_en = bone.at(bone.mu, physics.line_kev)[0], bone.at(bone.mu_en, physics.line_kev)[0]
+    bone = tables_of([read_material("cortical bone")])
+    bone_mu, bone_mu_en = (at_energies(bone, t, physics.line_kev)[0] for t in (bone.mu_total, bone.mu_en))
     left = np.sqrt(weight * np.exp(-mu[0] * _FIT_DEPTH_CM))
 
     def parts(table: FloatArray, bone_row: FloatArray) -> FloatArray:

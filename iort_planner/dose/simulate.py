@@ -1,73 +1,82 @@
-"""Photon transport in spheres and slabs: the transport of the voxel engine where a closed form or another code can check it.
-
-What is scored is collision kerma, which is dose here: electrons of 50 keV reach 0.04 mm. Unscattered photons are followed along
-rays without a random number: all of the geometry is round about the x axis, so that one angle is integrated over. What has
-scattered comes from histories, by track length.
-"""
+"""Photon transport in concentric spheres and slabs: the primary dose exactly, the scattered dose by Monte Carlo."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iort_planner.dose.materials import Material, read_material
 from iort_planner.dose.photon_tables import PhotonTables, photon_tables
 from iort_planner.errors import SimulationError
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from collections.abc import Callable
 
+    from iort_planner.dose._simple_geometry import Geometry
     from iort_planner.dose.simulation_case import Score, SimulationCase
     from iort_planner.units import FloatArray
 
-GY_PER_KEV_G = 1.602176634e-13  # CODATA 2018
-DEFAULT_HISTORIES = 1_000_000
-MOST_HISTORIES = 2_000_000_000
-BATCHES = 20  # a round; the spread between batches is the uncertainty
-_BATCH_HISTORIES = 20_000
-_RAYS = 20_000
-_DISC_RAYS = 4000
+    Progress = Callable[[int, int], None]
 
-Progress = Callable[[int, int], None]
+GY_PER_KEV_PER_G = 1.602176634e-13  # CODATA 2018
+_FROM_MM = 100.0  # keV mm cm2/g over mm3 is 100 keV/g
+BATCH = 5_000
+LEAST_REACHED = 10  # batches with a scattered photon in a score
+UNKNOWN_PERCENT = 100.0  # said of a score that too few scattered photons reached
+LEAST_BATCHES = 20  # fewer say little about the spread
+HISTORIES_RANGE = (100, 100_000_000_000)
+UNCERTAINTY_RANGE_PERCENT = (0.001, 50.0)
+MOST_THREADS = 256
+_NEAR = 2.0  # of a disc's half diagonal; 3 and 5 take 1.1 and 2 times the photons for one uncertainty
+_PANEL = 0.02  # widest panel of the integral over the cosine
+_GAUSS_NODES, _GAUSS_WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoredDose:
-    """Dose per emitted photon in one score; uncertainty k=1 of the larger of the two.
+class ScoreResult:
+    """Dose in one score, per photon emitted.
 
-    ``once_scattered_gy`` is the part of the dose to water whose photons have scattered once.
+    Parameters
+    ----------
+    score : Score
+    medium : str
+        Material, or several joined by ``+``.
+    dose_to_medium_gy_per_photon, dose_to_water_gy_per_photon : float, Gy
+        Collision kerma to the material that is there, and to a trace of water there, as a mean over the volume.
+    uncertainty_percent : float
+        k=1, the larger of the two; 100 where too few scattered photons reached the score to tell.
+    primary_fraction : float
+        Part of the dose to the medium by photons that had not interacted before; characteristic photons are not of them.
     """
 
     score: Score
     medium: str
-    to_medium_gy: float
-    to_water_gy: float
-    once_scattered_gy: float
+    dose_to_medium_gy_per_photon: float
+    dose_to_water_gy_per_photon: float
     uncertainty_percent: float
     primary_fraction: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Simulated:
-    """What a simulation gives.
+class SimulationResult:
+    """Doses in every score, and how they came about.
 
     Parameters
     ----------
-    doses : tuple of ScoredDose
-        In the order of the case's scores.
+    scores : tuple of ScoreResult
+        In the case's order.
+    histories, threads, seed : int
+    seconds : float
     emitted_kev, absorbed_kev, escaped_kev : float
-        Energy of all histories; the last two add up to the first.
+        Mean energy per photon; what is absorbed and what leaves the outermost sphere add up to what is emitted.
     """
 
-    doses: tuple[ScoredDose, ...]
+    scores: tuple[ScoreResult, ...]
     histories: int
     seconds: float
     threads: int
@@ -76,215 +85,243 @@ class Simulated:
     absorbed_kev: float
     escaped_kev: float
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Arrays:
-    """A case as the compiled loops read it; material 0 is water."""
-
-    geometry: tuple[FloatArray, FloatArray, npt.NDArray[np.int64], npt.NDArray[np.int64]]
-    scores: tuple[npt.NDArray[np.int64], FloatArray, FloatArray, FloatArray]
-    density: FloatArray
-    photons: PhotonTables
-    energies: FloatArray
-    shares: FloatArray
+    @property
+    def balance_error(self) -> float:
+        """(absorbed + escaped) / emitted - 1."""
+        return (self.absorbed_kev + self.escaped_kev) / self.emitted_kev - 1.0
 
 
 def simulate(
     case: SimulationCase,
     *,
-    histories: int | None = None,
+    histories: int = 1_000_000,
     uncertainty_percent: float | None = None,
     seed: int = 1,
-    threads: int | None = None,
+    threads: int = 1,
+    most_scatters: int = 2**31,
     progress: Progress | None = None,
-) -> Simulated:
-    """Dose in the scores of a case.
+) -> SimulationResult:
+    """Dose per photon in every score of a case.
 
     Parameters
     ----------
-    histories : int, optional
-        Rounded up to whole batches; default 1 000 000.
+    case : SimulationCase
+    histories : int
+        Photons to follow; not used where ``uncertainty_percent`` is given.
     uncertainty_percent : float, optional
-        k=1 that every score shall reach; in the place of ``histories``.
-    seed, threads : int
-        The seed alone decides the result; threads (default: one a core) do not.
+        Go on until every score is as certain as that (k=1).
+    seed : int
+        Of the random streams; one seed gives one result, to the last bit, on any number of threads.
+    threads : int
+    most_scatters : int
+        End photons after that many interactions, to compare with an integral over the first ones; 0 leaves the primary.
     progress : callable, optional
-        Called with (histories done, histories in all as far as known) after each round.
+        Called with (histories done, histories in all as far as is known).
 
     Raises
     ------
     SimulationError
-        If a number is out of its range, or the uncertainty is not reached with 2 000 000 000 histories.
+        If an argument is outside its range, or the uncertainty asked for is out of reach.
     """
-    _require(histories, uncertainty_percent, seed, threads)
-    begun = time.perf_counter()
-    workers = threads or os.cpu_count() or 1
-    arrays = _arrays(case)
-    primary = _primary(case, arrays)
-    wanted = DEFAULT_HISTORIES if histories is None else histories
-    size = min(_BATCH_HISTORIES, max(1, math.ceil(wanted / BATCHES)))
-    volume = np.array([score.volume_cm3 for score in case.scores])[:, None]
-    sums, squares, balance = np.zeros_like(primary), np.zeros_like(primary), np.zeros(3)
-    batches = 0
-    with ThreadPoolExecutor(workers) as pool:
-        while True:
-            numbers = range(batches, batches + BATCHES)
-            for out, energies in pool.map(lambda n: _batch(arrays, size, seed, n), numbers):  # in their order
-                sums += out
-                squares += out**2
-                balance += energies
-            batches += BATCHES
-            done = batches * size
-            mean = sums / batches
-            spread = np.sqrt(np.maximum(squares / batches - mean**2, 0.0) / (batches - 1)) / size
-            total = primary + mean / size
-            percent = 100.0 * np.max(
-                np.divide(spread, total, out=np.ones_like(total), where=total > 0.0)[:, :2], axis=1
-            )
-            if uncertainty_percent is not None:
-                worst = float(percent.max())
-                wanted = max(done, math.ceil(done * (worst / uncertainty_percent) ** 2))
-                if worst > uncertainty_percent and done >= MOST_HISTORIES:
-                    raise SimulationError(
-                        f"{worst:.2g} % and not {uncertainty_percent:g} % after {done} histories; widen the scores or ask less"
-                    )
-            if progress is not None:
-                progress(done, wanted)
-            if done >= wanted:
-                break
-    dose = total / volume * GY_PER_KEV_G
-    rows = [
-        ScoredDose(
-            score=score,
-            medium=case.medium_of(score),
-            to_medium_gy=float(dose[n, 0]),
-            to_water_gy=float(dose[n, 1]),
-            once_scattered_gy=float(dose[n, 2]),
-            uncertainty_percent=float(percent[n]),
-            primary_fraction=float(primary[n, 1] / total[n, 1]) if total[n, 1] > 0.0 else 0.0,
-        )
-        for n, score in enumerate(case.scores)
+    _check(histories, uncertainty_percent, seed, threads)
+    start = time.perf_counter()
+    tables = photon_tables(case.materials)
+    run = _Run(case, tables, seed, threads, most_scatters)
+    primary = primary_tally(case, tables)
+    if uncertainty_percent is None:
+        size = max(1, min(BATCH, histories // LEAST_BATCHES))
+        full, rest = divmod(histories, size)
+        sizes = [size] * full + ([rest] if rest else [])
+        for first in range(0, len(sizes), 64):
+            run.add(sizes[first : first + 64])
+            if progress:
+                progress(run.histories, histories)
+    else:
+        _until(run, primary, uncertainty_percent, progress)
+    return _result(case, run, primary, time.perf_counter() - start)
+
+
+def _check(histories: int, uncertainty_percent: float | None, seed: int, threads: int) -> None:
+    low, high = HISTORIES_RANGE
+    if not low <= histories <= high:
+        raise SimulationError(f"histories = {histories} must lie within {low} and {high}")
+    least, most = UNCERTAINTY_RANGE_PERCENT
+    if uncertainty_percent is not None and not least <= uncertainty_percent <= most:
+        raise SimulationError(f"uncertainty = {uncertainty_percent:g} % must lie within {least:g} and {most:g} %")
+    if not 0 <= seed < 2**63:
+        raise SimulationError(f"seed = {seed} must lie within 0 and 2^63 - 1")
+    if not 1 <= threads <= MOST_THREADS:
+        raise SimulationError(f"threads = {threads} must lie within 1 and {MOST_THREADS}")
+
+
+def geometry_arrays(case: SimulationCase, tables: PhotonTables) -> Geometry:
+    """The case's geometry and scores as the kernels take them."""
+    from iort_planner.dose._simple_geometry import Geometry
+
+    planes = sorted({x for slab in case.slabs for x in (slab.x_min_mm, slab.x_max_mm)})
+    ends = [-math.inf, *planes, math.inf]
+    between = np.full(len(planes) + 1, -1, dtype=np.int64)
+    for n, (left, right) in enumerate(itertools.pairwise(ends)):
+        for slab in case.slabs:
+            if slab.x_min_mm <= left and right <= slab.x_max_mm:
+                between[n] = tables.index(slab.material)
+    return Geometry(
+        radii=np.array([each.outer_radius_mm for each in case.spheres]),
+        sphere_material=np.array([tables.index(each.material) for each in case.spheres], dtype=np.int64),
+        planes=np.array(planes, dtype=np.float64),
+        between=between,
+        density=tables.density_g_cm3,
+        kind=np.array([0 if each.kind == "shell" else 1 for each in case.scores], dtype=np.int64),
+        low=np.array([each.low_mm for each in case.scores]),
+        high=np.array([each.high_mm for each in case.scores]),
+        across=np.array([each.radius_mm for each in case.scores]),
+        near=np.array([_NEAR * math.hypot(0.5 * (s.high_mm - s.low_mm), s.radius_mm) for s in case.scores]),
+        volume=np.array([each.volume_mm3 for each in case.scores]),
+    )
+
+
+def primary_tally(case: SimulationCase, tables: PhotonTables) -> FloatArray:
+    """Primary part of each score per photon, (scores, 3), keV mm cm2/g, see `_simple_kernels.primary`."""
+    from iort_planner.dose._simple_kernels import primary
+
+    energies, weights = case.source.nodes()
+    tally = np.zeros((len(case.scores), 3))
+    primary(tables.kernel(), geometry_arrays(case, tables), energies, weights, *_cosine_nodes(case), tally)
+    return tally
+
+
+def _cosine_nodes(case: SimulationCase) -> tuple[FloatArray, FloatArray]:
+    """Nodes and weights over the cosine from -1 to 1: Gauss panels that end wherever the integrand has a kink."""
+    discs = [each for each in case.scores if each.kind == "disc"]
+    if not case.slabs and not discs:  # the same in every direction
+        return np.zeros(1), np.full(1, 2.0)
+    planes = [x for slab in case.slabs for x in (slab.x_min_mm, slab.x_max_mm)]
+    radii = [each.outer_radius_mm for each in case.spheres]
+    radii += [r for each in case.scores if each.kind == "shell" for r in (each.low_mm, each.high_mm)]
+    disc_planes = [x for each in discs for x in (each.low_mm, each.high_mm)]
+    kinks = [x / r for x in planes + disc_planes for r in radii if r > abs(x)]
+    across = [each.radius_mm for each in discs]
+    kinks += [x / math.hypot(x, a) for x in planes + disc_planes for a in across]
+    kinks += [
+        sign * math.sqrt(max(0.0, 1.0 - (a / r) ** 2)) for a in across for r in radii if r > a for sign in (-1, 1)
     ]
-    return Simulated(
-        doses=tuple(rows),
-        histories=done,
-        seconds=time.perf_counter() - begun,
-        threads=workers,
-        seed=seed,
-        emitted_kev=float(balance[0]),
-        absorbed_kev=float(balance[1]),
-        escaped_kev=float(balance[2]),
-    )
+    ends = np.unique(np.array([-1.0, 0.0, 1.0, *kinks]))
+    panels = []
+    for left, right in itertools.pairwise(ends):
+        panels.append(np.linspace(left, right, math.ceil((right - left) / _PANEL) + 1))
+    edges = np.unique(np.concatenate(panels))
+    half, middle = 0.5 * np.diff(edges), 0.5 * (edges[1:] + edges[:-1])
+    nodes = (middle[:, None] + half[:, None] * _GAUSS_NODES).ravel()
+    return nodes, (half[:, None] * _GAUSS_WEIGHTS).ravel()
 
 
-def _require(histories: int | None, uncertainty_percent: float | None, seed: int, threads: int | None) -> None:
-    if histories is not None and uncertainty_percent is not None:
-        raise SimulationError("give --histories or --uncertainty, not both")
-    if histories is not None and not 1 <= histories <= MOST_HISTORIES:
-        raise SimulationError(f"--histories {histories} must be 1 to {MOST_HISTORIES}")
-    if uncertainty_percent is not None and not 0.01 <= uncertainty_percent <= 50.0:
-        raise SimulationError(f"--uncertainty {uncertainty_percent:g} % must be 0.01 to 50 %")
-    if not 0 <= seed < 2**31:
-        raise SimulationError(f"--seed {seed} must be 0 or more and below 2^31")
-    if threads is not None and not 1 <= threads <= 256:
-        raise SimulationError(f"--threads {threads} must be 1 to 256")
+class _Run:
+    """Batches and what they have scored; a batch's stream is its number, sums go in the order of the batches."""
+
+    def __init__(self, case: SimulationCase, tables: PhotonTables, seed: int, threads: int, most_scatters: int) -> None:
+        from iort_planner.dose._simple_kernels import Emission
+
+        self.seed, self.threads = seed, threads
+        self._tables, self._geometry = tables.kernel(), geometry_arrays(case, tables)
+        source = case.source
+        self._emission = Emission(source.energy_low_kev, source.energy_high_kev, np.cumsum(source.photons))
+        self._most_scatters = most_scatters
+        self._sizes: list[int] = []
+        self._tallies: list[FloatArray] = []
+        self.balance = np.zeros(3)
+
+    @property
+    def histories(self) -> int:
+        """Photons followed so far."""
+        return sum(self._sizes)
+
+    def add(self, sizes: list[int]) -> None:
+        """Follow one batch of each of these sizes."""
+        numbered = list(enumerate(sizes, len(self._sizes)))
+        if self.threads == 1:
+            done = [self._batch(each) for each in numbered]
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                done = list(pool.map(self._batch, numbered))
+        for size, (tally, balance) in zip(sizes, done, strict=True):
+            self._sizes.append(size)
+            self._tallies.append(tally)
+            self.balance += balance
+
+    def _batch(self, numbered: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+        from iort_planner.dose._simple_kernels import run_batch
+
+        number, size = numbered
+        tally, balance = np.zeros((self._geometry.kind.size, 2)), np.zeros(3)
+        where = self._tables, self._geometry, self._emission
+        run_batch(self.seed, number, size, *where, tally, balance, self._most_scatters)
+        return tally, balance
+
+    def scattered(self) -> tuple[FloatArray, FloatArray]:
+        """Mean scattered tally per photon and its standard uncertainty, both (scores, 2)."""
+        sizes = np.array(self._sizes, dtype=np.float64)[:, None, None]
+        per_photon = np.array(self._tallies) / sizes
+        mean = np.sum(per_photon * sizes, axis=0) / np.sum(sizes)
+        spread = np.sum(sizes * (per_photon - mean) ** 2, axis=0) / (len(sizes) - 1)
+        sigma = np.sqrt(spread / np.sum(sizes))
+        # where hardly a batch reached the score, the spread of the batches says nothing: call it as large as can be
+        reached = np.count_nonzero(per_photon, axis=0)
+        return mean, np.where(reached < LEAST_REACHED, math.inf, sigma)
 
 
-def _arrays(case: SimulationCase) -> _Arrays:
-    water = read_material("water")
-    used = [sphere.material for sphere in case.spheres] + [slab.material for slab in case.slabs]
-    materials: list[Material] = [water]
-    for material in used:
-        if material not in materials:
-            materials.append(material)
-    shells = [value for score in case.scores if score.kind == "shell" for value in (score.low_mm, score.high_mm)]
-    discs = [value for score in case.scores if score.kind == "disc" for value in (score.low_mm, score.high_mm)]
-    radii = np.unique([*(sphere.outer_radius_mm for sphere in case.spheres), *(r for r in shells if r > 0.0)])
-    planes = np.unique([*(x for slab in case.slabs for x in (slab.x_min_mm, slab.x_max_mm)), *discs])
-    bounds = [sphere.outer_radius_mm for sphere in case.spheres]
-    rows = np.empty((radii.size, planes.size + 1), np.int64)
-    ends = np.concatenate([[-np.inf], planes, [np.inf]])
-    for shell, (low, high) in enumerate(zip([0.0, *radii[:-1]], radii, strict=True)):
-        own = case.spheres[int(np.searchsorted(bounds, (low + high) / 2.0))].material
-        for layer, (left, right) in enumerate(itertools.pairwise(ends)):
-            here = [slab.material for slab in case.slabs if slab.x_min_mm <= left and right <= slab.x_max_mm]
-            rows[shell, layer] = materials.index(here[0] if here else own)
-    scores = (
-        np.array([0 if score.kind == "shell" else 1 for score in case.scores], np.int64),
-        np.array([score.low_mm / 10.0 for score in case.scores]),
-        np.array([score.high_mm / 10.0 for score in case.scores]),
-        np.array([score.radius_mm / 10.0 for score in case.scores]),
-    )
-    used_lines = case.spectrum.photons > 0.0
-    photons = case.spectrum.photons[used_lines]
-    return _Arrays(
-        geometry=(radii / 10.0, planes / 10.0, rows.ravel(), np.arange(len(materials))),
-        scores=scores,
-        density=np.array([material.density_g_cm3 for material in materials]),
-        photons=photon_tables(materials),
-        energies=case.spectrum.energy_kev[used_lines],
-        shares=photons / photons.sum(),
-    )
+def _relative_percent(run: _Run, primary: FloatArray) -> FloatArray:
+    mean, sigma = run.scattered()
+    total = primary[:, :2] + mean
+    known = np.isfinite(sigma) & (total > 0.0)
+    relative = np.full(total.shape, UNKNOWN_PERCENT)
+    relative[known] = np.minimum(100.0 * sigma[known] / total[known], UNKNOWN_PERCENT)
+    return np.asarray(relative.max(axis=1))
 
 
-def _primary(case: SimulationCase, arrays: _Arrays) -> FloatArray:
-    """Kerma of unscattered photons per emitted photon times volume, keV/g cm3, (S, 3)."""
-    whole = _rays(-1.0, 1.0, _RAYS if case.slabs else 1)
-    found = np.zeros((len(case.scores), 3))
+def _until(run: _Run, primary: FloatArray, wanted_percent: float, progress: Progress | None) -> None:
+    """Add batches until every score is as certain as wanted; the same batches on any number of threads."""
+    run.add([BATCH] * LEAST_BATCHES)
+    while True:
+        worst = float(np.max(_relative_percent(run, primary)))
+        done = run.histories
+        if worst <= wanted_percent:
+            return
+        needed = 2.0 * done if worst >= UNKNOWN_PERCENT else done * (worst / wanted_percent) ** 2
+        if needed > HISTORIES_RANGE[1]:
+            raise SimulationError(
+                f"an uncertainty of {wanted_percent:g} % would take about {needed:.2g} histories, over the limit of "
+                f"{HISTORIES_RANGE[1]:.0e}; ask for less, or for larger scores"
+            )
+        if progress:
+            progress(done, math.ceil(needed))
+        run.add([BATCH] * max(4, min(math.ceil(1.02 * (needed - done) / BATCH), done // BATCH, 256)))
+
+
+def _result(case: SimulationCase, run: _Run, primary: FloatArray, seconds: float) -> SimulationResult:
+    mean, _sigma = run.scattered()
+    relative = _relative_percent(run, primary)
+    factor = GY_PER_KEV_PER_G * _FROM_MM
+    scores = []
     for n, score in enumerate(case.scores):
-        directions, share = whole, 1.0
-        if score.kind == "disc":
-            least = math.cos(math.atan2(score.radius_mm, score.low_mm))
-            directions, share = _rays(least, 1.0, _DISC_RAYS), (1.0 - least) / 2.0
-        found[n] = _along(arrays, directions, n) * share
-    return found
-
-
-def _rays(least: float, most: float, number: int) -> FloatArray:
-    """Directions in the x-y plane whose cosines with x stand in the middle of equal parts."""
-    cosine = least + (np.arange(number) + 0.5) / number * (most - least)
-    return np.ascontiguousarray(np.stack([cosine, np.sqrt(1.0 - cosine**2), np.zeros(number)], axis=1))
-
-
-def _along(arrays: _Arrays, directions: FloatArray, score: int) -> FloatArray:
-    from iort_planner.dose import _simple_kernels
-
-    kind, low, high, radius = arrays.scores
-    here = slice(score, score + 1)
-    only = (kind[here], low[here], high[here], radius[here])
-    photons = arrays.photons
-    mu = photons.at(photons.mu, arrays.energies) * arrays.density[:, None]
-    out = np.zeros((1, 3))
-    _simple_kernels.primary_rays(
-        out,
-        directions,
-        arrays.shares * arrays.energies,
-        arrays.geometry,
-        only,
-        np.ascontiguousarray(mu),
-        np.ascontiguousarray(photons.at(photons.mu_en, arrays.energies)),
+        total = primary[n, :2] + mean[n]
+        scores.append(
+            ScoreResult(
+                score=score,
+                medium=case.media(score),
+                dose_to_medium_gy_per_photon=float(total[0] * factor / score.volume_mm3),
+                dose_to_water_gy_per_photon=float(total[1] * factor / score.volume_mm3),
+                uncertainty_percent=float(relative[n]),
+                primary_fraction=float(primary[n, 2] / total[0]) if total[0] > 0.0 else 0.0,
+            )
+        )
+    emitted, absorbed, escaped = (float(value) for value in run.balance / run.histories)
+    return SimulationResult(
+        scores=tuple(scores),
+        histories=run.histories,
+        seconds=seconds,
+        threads=run.threads,
+        seed=run.seed,
+        emitted_kev=emitted,
+        absorbed_kev=absorbed,
+        escaped_kev=escaped,
     )
-    return np.asarray(out[0] / len(directions))
-
-
-def _batch(arrays: _Arrays, size: int, seed: int, number: int) -> tuple[FloatArray, FloatArray]:
-    """One batch; its random numbers depend on the seed and its number alone."""
-    from iort_planner.dose import _simple_kernels
-
-    photons = arrays.photons
-    out, balance = np.zeros((len(arrays.scores[0]), 3)), np.zeros(3)
-    own_seed = int(np.random.default_rng([seed, number]).integers(1, 2**62))
-    _simple_kernels.scatter_histories(
-        out,
-        balance,
-        size,
-        own_seed,
-        arrays.energies,
-        np.cumsum(arrays.shares),
-        arrays.geometry,
-        arrays.scores,
-        arrays.density,
-        (photons.first_kev, photons.per_kev, photons.mu, photons.mu_en, photons.coherent, photons.incoherent),
-        (photons.x_step, photons.ff_cum, photons.sf),
-    )
-    return out, balance

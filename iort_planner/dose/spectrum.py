@@ -1,8 +1,7 @@
-"""The spectrum of a source: photons by energy, as they leave the applicator."""
+"""A photon spectrum: lines and bins with the photons in each, read from a CSV or from the library."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iort_planner import library
-from iort_planner.dose.attenuation import RANGE_KEV
-from iort_planner.errors import TissueError
+from iort_planner.dose.photon_tables import LEAST_KEV, MOST_KEV
+from iort_planner.errors import SimulationError
 from iort_planner.inputs import read_small
 
 if TYPE_CHECKING:
@@ -20,91 +19,133 @@ if TYPE_CHECKING:
 
     from iort_planner.units import FloatArray
 
-_HEADER = ["energy_low_kev", "energy_high_kev", "photons"]
-_MOST_ROWS = 1000
+COLUMNS = ("energy_low_kev", "energy_high_kev", "photons")
+_NODE = 0.5 / math.sqrt(3.0)  # of the two-point Gauss rule, in widths from the middle
+_NODE_STEP_KEV = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Spectrum:
-    """Photons by energy.
+    """Photons by energy; within a bin they are spread evenly.
 
     Parameters
     ----------
+    energy_low_kev, energy_high_kev : ndarray of shape (N,), keV
+        Ends of each bin; equal for a line. Within 1 and 50 keV.
+    photons : ndarray of shape (N,)
+        Not negative, some of them positive; normalised to a sum of 1.
     name : str
-    energy_kev : ndarray of shape (E,)
-        Middle of each bin; all photons of a bin have it.
-    photons : ndarray of shape (E,)
-        In any unit; only their shares count.
-    sha256 : str
-        Of the file.
+        For messages.
+    key, sha256 : str
+        Library name or the file's, and the hash of its bytes; empty for one that is from no file.
 
     Raises
     ------
-    TissueError
-        If an energy lies outside 1 to 60 keV, or a number of photons is not finite and 0 or more, or all are 0.
+    SimulationError
+        For columns of different length, energies outside the range or upside down, or no photons.
     """
 
-    name: str
-    energy_kev: FloatArray
+    energy_low_kev: FloatArray
+    energy_high_kev: FloatArray
     photons: FloatArray
+    name: str
+    key: str = ""
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("energy_kev", "photons"):
-            array = np.array(getattr(self, key), dtype=np.float64)
-            array.setflags(write=False)
-            object.__setattr__(self, key, array)
-        low, high = RANGE_KEV
-        if self.energy_kev.ndim != 1 or self.energy_kev.shape != self.photons.shape or self.energy_kev.size == 0:
-            raise TissueError(f"spectrum {self.name!r}: it needs one number of photons for each energy")
-        if not np.all((self.energy_kev >= low) & (self.energy_kev <= high)):
-            raise TissueError(f"spectrum {self.name!r}: energies must lie from {low:g} to {high:g} keV")
-        if not np.all(np.isfinite(self.photons) & (self.photons >= 0)) or not self.photons.sum() > 0:
-            raise TissueError(f"spectrum {self.name!r}: photons must be finite, 0 or more, and not all 0")
+        low, high, photons = (
+            np.array(a, np.float64) for a in (self.energy_low_kev, self.energy_high_kev, self.photons)
+        )
+        if low.ndim != 1 or not low.size or low.shape != high.shape or low.shape != photons.shape:
+            raise SimulationError(
+                f"{self.name}: energies and weights must be lists of one length of at least 1, got {low.size}, {high.size} "
+                f"and {photons.size}"
+            )
+        for n in range(low.size):
+            if not LEAST_KEV <= low[n] <= high[n] <= MOST_KEV:  # NaN fails too
+                raise SimulationError(
+                    f"{self.name}: energy {n + 1} ({low[n]:g} to {high[n]:g} keV) must rise and lie within {LEAST_KEV:g} and "
+                    f"{MOST_KEV:g} keV, where the photon tables end"
+                )
+            if not (photons[n] >= 0.0 and math.isfinite(photons[n])):
+                raise SimulationError(
+                    f"{self.name}: photons or weight {n + 1} = {photons[n]:g} must be a number of at least 0"
+                )
+        if not photons.sum() > 0.0:
+            raise SimulationError(f"{self.name}: there is no photon in it; give a positive weight")
+        for key, column in zip(COLUMNS, (low, high, photons / photons.sum()), strict=True):
+            column.setflags(write=False)
+            object.__setattr__(self, key, column)
+
+    @property
+    def mean_kev(self) -> float:
+        """Mean photon energy, keV."""
+        return float(np.sum(self.photons * 0.5 * (self.energy_low_kev + self.energy_high_kev)))
+
+    @property
+    def middle_kev(self) -> FloatArray:
+        """Middle of each bin (N,), keV: enough where bins are narrow and a spectrum is only weighed with."""
+        return 0.5 * (self.energy_low_kev + self.energy_high_kev)
+
+    def nodes(self) -> tuple[FloatArray, FloatArray]:
+        """Energies (keV) and weights (sum 1) that stand for the spectrum in an integral: Gauss points, at least two a bin."""
+        energies, weights = [], []
+        for low, high, photons in zip(self.energy_low_kev, self.energy_high_kev, self.photons, strict=True):
+            parts = max(1, math.ceil((high - low) / _NODE_STEP_KEV))
+            width = (high - low) / parts
+            middles = low + width * (np.arange(parts) + 0.5)
+            nodes = [middles] if width == 0.0 else [middles - _NODE * width, middles + _NODE * width]
+            energies += nodes
+            weights += [np.full(parts, photons / parts / len(nodes))] * len(nodes)
+        return self._kept(np.concatenate(energies), np.concatenate(weights))
+
+    @staticmethod
+    def _kept(energies: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        kept = weights > 0.0
+        return energies[kept], weights[kept]
 
 
 def line(*energies_kev: float) -> Spectrum:
     """A spectrum of one or more lines of the same strength."""
-    return Spectrum(name="lines", energy_kev=np.array(energies_kev), photons=np.ones(len(energies_kev)))
+    ends = np.array(energies_kev, dtype=np.float64)
+    return Spectrum(energy_low_kev=ends, energy_high_kev=ends, photons=np.ones(ends.size), name="lines")
 
 
 def read_spectrum(name_or_path: str | Path = library.DEFAULT_SPECTRUM) -> Spectrum:
-    """Read ``energy_low_kev,energy_high_kev,photons`` (equal ends: a line), by library name or from a file.
+    """Read a spectrum by its library name or from a CSV: ``#`` comments, a header row, then a row a bin or line.
 
     Raises
     ------
-    TissueError
-        If the file cannot be read or holds impossible numbers.
+    SimulationError
+        If it cannot be read, has another header, or a row that is no three numbers.
     """
     path = library.find("spectra", name_or_path)
     try:
         data = read_small(path)
-        text = data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TissueError(
-            f"spectrum {str(name_or_path)!r} cannot be read ({error}); give a CSV file or one of: "
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise SimulationError(
+            f"spectrum {str(name_or_path)!r} cannot be read ({error.strerror}); give a CSV file or one of: "
             f"{', '.join(library.names('spectra'))}"
         ) from error
-    rows = [row for row in csv.reader(t for t in text.splitlines() if not t.startswith("#")) if row]
-    if not rows or [cell.strip() for cell in rows[0]] != _HEADER or not 1 < len(rows) <= _MOST_ROWS:
-        raise TissueError(
-            f"spectrum {path.name}: it needs the header row {','.join(_HEADER)} and 1 to {_MOST_ROWS - 1} rows"
-        )
-    energies, photons = [], []
-    for number, row in enumerate(rows[1:], 1):
+    except UnicodeDecodeError as error:
+        raise SimulationError(f"spectrum {path.name} is no text in UTF-8; save it as CSV") from error
+    rows = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]
+    if not rows or [cell.strip() for cell in rows[0][1].split(",")] != list(COLUMNS):
+        raise SimulationError(f"spectrum {path.name}: the first row after the comments must be {','.join(COLUMNS)}")
+    values = []
+    for number, line in rows[1:]:
         try:
-            low, high, count = (float(cell) for cell in row)
-        except ValueError as error:
-            raise TissueError(
-                f"spectrum {path.name}: row {number} must be three numbers, got {','.join(row)!r}"
-            ) from error
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-            raise TissueError(f"spectrum {path.name}: row {number}: energy_low_kev {low} must not exceed {high}")
-        energies.append((low + high) / 2.0)
-        photons.append(count)
+            low, high, photons = (float(cell) for cell in line.split(","))
+        except ValueError:
+            raise SimulationError(f"spectrum {path.name}, line {number}: {line!r} must be three numbers") from None
+        values.append((low, high, photons))
+    columns = np.array(values, dtype=np.float64).reshape(-1, 3).T
     return Spectrum(
-        name=path.stem,
-        energy_kev=np.array(energies),
-        photons=np.array(photons),
+        energy_low_kev=columns[0],
+        energy_high_kev=columns[1],
+        photons=columns[2],
+        name=f"spectrum {path.name}",
+        key=path.stem,
         sha256=hashlib.sha256(data).hexdigest(),
     )

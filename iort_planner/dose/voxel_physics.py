@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iort_planner.dose.photon_tables import PhotonTables, photon_tables
+from iort_planner.dose.photon_tables import MOST_KEV, KernelTables, PhotonTables, photon_tables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
+    from iort_planner.dose.materials import Material
     from iort_planner.dose.spectrum import Spectrum
     from iort_planner.dose.tissue import TissueMap
     from iort_planner.units import FloatArray
+
+
+_MADE: dict[tuple[object, ...], PhotonTables] = {}
+_MOST_MADE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,32 +59,25 @@ class VoxelPhysics:
         return rows
 
     @property
-    def tables(self) -> tuple[float, float, FloatArray, FloatArray, FloatArray, FloatArray]:
-        """First energy (keV), steps per keV, and the four tables (M, N) of `scatter_batch`, cm2/g."""
-        t = self.photons
-        return (t.first_kev, t.per_kev, t.mu, t.mu_en, t.coherent, t.incoherent)
-
-    @property
-    def scatter_tables(self) -> tuple[float, FloatArray, FloatArray]:
-        """What the sampling of angles needs."""
-        t = self.photons
-        return (t.x_step, t.ff_cum, t.sf)
+    def tables(self) -> KernelTables:
+        """The interaction data as the kernels take them."""
+        return self.photons.kernel()
 
     def at_lines(self, table: FloatArray) -> FloatArray:
         """A table (M, N) at the spectrum's lines, (M, E)."""
-        return self.photons.at(table, self.line_kev)
+        return at_energies(self.photons, table, self.line_kev)
 
     def lines(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Share times energy (E,), keV, and attenuation and energy absorption (M, E), cm2/g."""
-        return self.line_share * self.line_kev, self.at_lines(self.photons.mu), self.at_lines(self.photons.mu_en)
+        return self.line_share * self.line_kev, self.at_lines(self.photons.mu_total), self.at_lines(self.photons.mu_en)
 
     def drawn_lines(self, as_they_are: float, behind_cm: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Energies, the cumulative share that they are drawn from, and the weight that makes up for it.
 
         A part ``as_they_are``, the rest in proportion to the scatter that is left behind water of ``behind_cm``.
         """
-        mu = self.at_lines(self.photons.mu)[0]
-        scatter = self.at_lines(self.photons.coherent)[0] + self.at_lines(self.photons.incoherent)[0]
+        mu = self.at_lines(self.photons.mu_total)[0]
+        scatter = self.at_lines(self.photons.mu_coherent)[0] + self.at_lines(self.photons.mu_incoherent)[0]
         useful = self.line_share * scatter / mu * np.exp(-mu * behind_cm)
         drawn = as_they_are * self.line_share + (1.0 - as_they_are) * useful / useful.sum()
         return self.line_kev, np.cumsum(drawn), self.line_share / drawn
@@ -98,6 +98,24 @@ class VoxelPhysics:
         )
 
 
+def at_energies(photons: PhotonTables, table: FloatArray, energy_kev: FloatArray) -> FloatArray:
+    """A table (M, N) at energies (E,), (M, E); linear between steps, as the compiled loops do it."""
+    return np.array([np.interp(energy_kev, photons.energy_kev, row) for row in table])
+
+
+def tables_of(materials: Sequence[Material]) -> PhotonTables:
+    """Photon tables that are made once for the same materials; characteristic photons stay where they start.
+
+    Those of calcium have 3.7 keV and end within 0.1 mm of bone; those of barium in cement would reach a few mm.
+    """
+    key = tuple((m.name, m.density_g_cm3, *m.mass_fractions.items()) for m in materials)
+    if key not in _MADE:
+        if len(_MADE) >= _MOST_MADE:
+            _MADE.clear()
+        _MADE[key] = photon_tables(materials, least_line_kev=2.0 * MOST_KEV)
+    return _MADE[key]
+
+
 def voxel_physics(tissue: TissueMap, spectrum: Spectrum) -> VoxelPhysics:
     """Arrays for the kernels; tables only for the materials that occur, and for water."""
     present = np.union1d([0], np.unique(tissue.material))
@@ -109,7 +127,7 @@ def voxel_physics(tissue: TissueMap, spectrum: Spectrum) -> VoxelPhysics:
         density=np.array(tissue.density_g_cm3),
         source_index=tissue.source_index,
         spacing_cm=tissue.grid.spacing_mm / 10.0,
-        line_kev=spectrum.energy_kev[kept],
+        line_kev=spectrum.middle_kev[kept],
         line_share=share[kept],
-        photons=photon_tables([tissue.materials[n] for n in present]),
+        photons=tables_of([tissue.materials[n] for n in present]),
     )

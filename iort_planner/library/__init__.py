@@ -1,4 +1,4 @@
-"""Data files shipped with the package (tables, applicators, curves, spectra, photon data), each with its origin."""
+"""Data files shipped with the package (tables, applicators, curves, materials, spectra, scatter models), each with its origin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_SPECTRUM = "needle-50kv"
 
 
 def names(kind: str) -> list[str]:
-    """Names of the shipped files of a kind, ``tables``, ``applicators``, ``curves``, ``spectra`` or ``photons``."""
+    """Names of the shipped files of a kind (tables, applicators, curves, materials, spectra, raytrace)."""
     return sorted(path.stem for path in (_FOLDER / kind).glob(f"*{_SUFFIX[kind]}"))
 
 

@@ -87,7 +87,7 @@ def run_tissue_engine(
     if engine == "raytrace":
         from iort_planner.dose.raytrace import read_scatter_model, run_raytrace
 
-        dose = run_raytrace(tissue, lines, read_scatter_model(lines.name))
+        dose = run_raytrace(tissue, lines, read_scatter_model(lines.key))
     else:
         from iort_planner.dose.montecarlo import run_montecarlo
 
@@ -148,7 +148,7 @@ def with_tissue(
         curve=found.curve.name,
         curve_sha256=found.curve.sha256,
         curve_clinical=found.curve.clinical,
-        spectrum=found.spectrum.name,
+        spectrum=found.spectrum.key,
         spectrum_sha256=found.spectrum.sha256,
         spacing_mm=float(engine.grid.spacing_mm[0]),
         voxels=dict(found.tissue.counts),

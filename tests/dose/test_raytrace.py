@@ -7,9 +7,9 @@ import pytest
 
 from iort_planner.dose import montecarlo
 from iort_planner.dose.montecarlo import run_montecarlo
-from iort_planner.dose.photon_tables import photon_tables
 from iort_planner.dose.raytrace import FEATURES, read_scatter_model, run_raytrace, trace_rays
 from iort_planner.dose.spectrum import line, read_spectrum
+from iort_planner.dose.voxel_physics import at_energies, tables_of
 from iort_planner.errors import TissueError
 from tests.dose.voxel_cases import CORTICAL, slab, vertebra, water
 
@@ -23,8 +23,8 @@ def test_water_everywhere_gives_one() -> None:
 def test_a_slab_of_cortical_bone_takes_exp_minus_mu_d() -> None:
     tissue = slab(water(20), 5.5, 10.5, CORTICAL)
     rays = trace_rays(tissue, line(30.0))
-    tables = photon_tables(list(tissue.materials))
-    mu = tables.at(tables.mu, np.array([30.0]))[:, 0]
+    tables = tables_of(list(tissue.materials))
+    mu = at_energies(tables, tables.mu_total, np.array([30.0]))[:, 0]
     assert rays.primary[20, 20, 35] == pytest.approx(np.exp(-(mu[CORTICAL] * 1.92 - mu[0]) * 0.5), rel=5e-3)
 
 

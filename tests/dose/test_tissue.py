@@ -170,7 +170,7 @@ def _text() -> str:
         ("metal_from_hu = 2500.0", "metal_from_hu = 1000.0", "metal_from_hu"),
         ("metal_from_hu = 2500.0", "metal_from_hu = 2500.0\ncolour = 1", "colour"),
         ("hu = -98.0", "hu = -9800.0", "order"),
-        ("density_g_cm3 = 0.93\n", "density_g_cm3 = -0.93\n", "above 0"),
+        ("density_g_cm3 = 0.93\n", "density_g_cm3 = -0.93\n", "density_g_cm3"),
         ("from_hu = -950.0", "from_hu = 950.0", "order"),
         ("N = 0.755", "N = 0.5", "add up"),
         ("N = 0.755", "Xx = 0.755", "Xx"),

@@ -21,7 +21,7 @@ from iort_planner.cli.main import main as command
 SHOWN_MM = 30.0
 
 
-def doses(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def doses(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     """A dose file [k, j, i] in Gy, and the index of its middle."""
     image = sitk.ReadImage(str(folder / f"{name}.nii.gz"))
     array = sitk.GetArrayFromImage(image)
@@ -39,7 +39,17 @@ def main() -> int:
         plans = {}
         for engine in ("raytrace", "montecarlo"):
             out = Path(folder) / engine
-            asked = ["plan", str(args.scan), "--out", str(out), "--engine", engine, "--no-pictures", "--quiet", "--json"]
+            asked = [
+                "plan",
+                str(args.scan),
+                "--out",
+                str(out),
+                "--engine",
+                engine,
+                "--no-pictures",
+                "--quiet",
+                "--json",
+            ]
             sys.stdout.write(f"\n{engine}\n")
             if command([*asked, *args.options]) == 2:
                 return 2
@@ -49,18 +59,18 @@ def main() -> int:
     lines = []
     for engine, result in plans.items():
         for name in ("water", engine):
-            if (name == "water") == (engine == "raytrace") or name != "water":
-                each = result["engines"][name]
-                lines.append(
-                    f"{name}: canal {each['canal_max_gy']:.2f} Gy, at the prescription {each['dose_at_prescription_gy']} Gy, time for the "
-                    f"limit {each['dwell_time_for_limit_s']:.0f} s, ratio at the canal {result['tissue']['canal_ratio']:.3f}"
-                )
+            each = result["engines"][name]
+            lines.append(
+                f"{name}: canal {each['canal_max_gy']:.2f} Gy, at the prescription {each['dose_at_prescription_gy']:.2f} Gy, "
+                f"time for the limit {each['dwell_time_for_limit_s']:.0f} s"
+            )
+        lines.append(f"{engine} over water at the canal {result['tissue']['canal_ratio']:.3f}")
     sys.stdout.write("\n".join(lines) + "\n")
     draw(args.picture, water, found, middle)
     return 0
 
 
-def draw(path: Path, water: np.ndarray, found: dict[str, np.ndarray], middle: np.ndarray) -> None:  # type: ignore[type-arg]
+def draw(path: Path, water: np.ndarray, found: dict[str, np.ndarray], middle: np.ndarray) -> None:
     """Four panels in the axial plane through the source: isodoses in water, two ratios, their difference."""
     half = int(SHOWN_MM)
     k, j, i = middle
@@ -71,13 +81,19 @@ def draw(path: Path, water: np.ndarray, found: dict[str, np.ndarray], middle: np
     known = water[part] > 0
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = {name: np.where(known, dose[part] / water[part], np.nan) for name, dose in found.items()}
-    shown = panels[0].imshow(np.where(known, np.log10(np.maximum(water[part], 1e-6)), np.nan), extent=extent, cmap="inferno")
+    shown = panels[0].imshow(
+        np.where(known, np.log10(np.maximum(water[part], 1e-6)), np.nan), extent=extent, cmap="inferno"
+    )
     figure.colorbar(shown, ax=panels[0], label="log10 of Gy", shrink=0.8)
-    panels[0].contour(water[part], levels=[4.0, 8.0, 16.0], colors="white", extent=extent, origin="upper", linewidths=0.8)
+    panels[0].contour(
+        water[part], levels=[4.0, 8.0, 16.0], colors="white", extent=extent, origin="upper", linewidths=0.8
+    )
     panels[0].set_title("water; 4, 8, 16 Gy")
     for panel, (name, ratio) in zip(panels[1:3], ratios.items(), strict=True):
         shown = panel.imshow(ratio, extent=extent, vmin=0.0, vmax=1.1, cmap="viridis")
-        panel.contour(found[name][part], levels=[4.0, 8.0, 16.0], colors="white", extent=extent, origin="upper", linewidths=0.8)
+        panel.contour(
+            found[name][part], levels=[4.0, 8.0, 16.0], colors="white", extent=extent, origin="upper", linewidths=0.8
+        )
         panel.set_title(f"{name} over water; 4, 8, 16 Gy")
         figure.colorbar(shown, ax=panel, shrink=0.8)
     difference = 100.0 * (ratios["raytrace"] / ratios["montecarlo"] - 1.0)
