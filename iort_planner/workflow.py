@@ -27,7 +27,7 @@ from iort_planner.planning.make import make_plan
 from iort_planner.planning.output_of_day import OutputOfDay, table_of_the_day
 from iort_planner.planning.prescription import Prescription
 from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits
-from iort_planner.planning.tissue_engine import TISSUE_ENGINES, require_hu, run_tissue_engine
+from iort_planner.planning.tissue_engine import TISSUE_ENGINES, TissueInput, require_hu, run_tissue_engine
 from iort_planner.report.folder import write_plan_folder
 from iort_planner.source.acceptance import status
 from iort_planner.source.table_file import read_source, read_table
@@ -77,10 +77,8 @@ class PlanRequest:
     engine : str
         ``water``; ``tg43`` for a source of that kind: its dose by the formalism itself is added to the water engine's;
         ``raytrace`` or ``montecarlo``: the dose in the tissues of a scan in HU is added.
-    hu_curve, spectrum : str
-        Library name or file, for those engines.
-    uncertainty, seed : float, int
-        For ``montecarlo``: percent (k=1) that its voxels within 20 mm shall reach, and the seed of its random numbers.
+    tissue : TissueInput
+        For those two engines: HU curve, spectrum, the Monte Carlo's uncertainty and seed.
     output : OutputOfDay or None
         Output of the day, which every dose rate is multiplied by.
     second_check : SecondCheckLimits
@@ -103,10 +101,7 @@ class PlanRequest:
     source: str = library.DEFAULT_TABLE
     applicator: str = library.DEFAULT_APPLICATOR
     engine: str = "water"
-    hu_curve: str = library.DEFAULT_CURVE
-    spectrum: str = library.DEFAULT_SPECTRUM
-    uncertainty: float = 1.0
-    seed: int = 1
+    tissue: TissueInput = field(default_factory=TissueInput)
     output: OutputOfDay | None = None
     second_check: SecondCheckLimits = DEFAULT_LIMITS
     prescription: Prescription = field(default_factory=Prescription)
@@ -123,11 +118,10 @@ class PlanRequest:
             raise InputError("--canal-roi chooses a structure of a file; give --canal FILE too")
         if self.engine not in ENGINES:
             raise InputError(f"--engine {self.engine!r} must be one of {', '.join(ENGINES)}")
-        if self.engine not in TISSUE_ENGINES and (self.hu_curve, self.spectrum) != (
-            library.DEFAULT_CURVE,
-            library.DEFAULT_SPECTRUM,
-        ):
-            raise InputError("--hu-curve and --spectrum are for the engines raytrace and montecarlo; give --engine too")
+        if self.engine not in TISSUE_ENGINES and self.tissue != TissueInput():
+            raise InputError(
+                "--hu-curve, --spectrum, --uncertainty and --seed are for the engines raytrace and montecarlo; give --engine too"
+            )
         if self.cord_roi is not None and self.cord_file is None:
             raise InputError("--cord-roi chooses a structure of a file; give --cord FILE too")
 
@@ -206,17 +200,7 @@ def plan_into(
     tissue = None
     if request.engine in TISSUE_ENGINES:
         step(f"dose in tissue ({request.engine})")
-        tissue = run_tissue_engine(
-            request.engine,
-            image.volume,
-            needle,
-            applicator,
-            curve=request.hu_curve,
-            spectrum=request.spectrum,
-            uncertainty_percent=request.uncertainty,
-            seed=request.seed,
-            progress=histories,
-        )
+        tissue = run_tissue_engine(request.engine, image.volume, needle, applicator, request.tissue, histories)
     step("dose and checks")
     plan = make_plan(
         image=image,

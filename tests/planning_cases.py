@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 
 from iort_planner.applicator import Applicator, read_applicator
+from iort_planner.dose.engine_dose import EngineDose
+from iort_planner.dose.hu_curve import read_curve
+from iort_planner.dose.spectrum import read_spectrum
+from iort_planner.dose.tissue import TissueMap
 from iort_planner.geometry.canal import SpinalCanal, canal_from_points
 from iort_planner.geometry.needle import Confidence, Needle
 from iort_planner.imaging.series import Patient, ScanImage
@@ -19,6 +23,7 @@ from iort_planner.planning.output_of_day import OutputOfDay
 from iort_planner.planning.plan import Plan
 from iort_planner.planning.prescription import Prescription
 from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits
+from iort_planner.planning.tissue_engine import TissueDose
 from iort_planner.source.acceptance import Acceptance, AcceptanceStatus
 from iort_planner.source.depth_dose import DepthDoseTable
 from iort_planner.source.table_file import read_table
@@ -125,6 +130,28 @@ def correction() -> Correction:
     )
 
 
+def tissue(*, clinical: bool = True, metal: int = 0, ratio: float = 0.5) -> TissueDose:
+    """An engine that says the same ratio everywhere; how many of its voxels were metal."""
+    source = needle().source_lps_mm
+    grid = image().volume.grid.parallel_around(source, reach_mm=50.0, spacing_mm=5.0)
+    water = TissueMap.filled(grid, source)
+    everywhere = np.full(grid.shape, ratio, np.float32)
+    return TissueDose(
+        dose=EngineDose(
+            engine="raytrace",
+            grid=grid,
+            source_lps_mm=source,
+            to_water=everywhere,
+            to_medium=everywhere,
+            primary_to_water=everywhere,
+            uncertainty_percent=np.full(grid.shape, 5.0, np.float32),
+        ),
+        tissue=dataclasses.replace(water, counts=(("spongiosa", 1000 - metal), ("metal", metal))),
+        curve=dataclasses.replace(read_curve(), clinical=clinical),
+        spectrum=read_spectrum(),
+    )
+
+
 def plan(
     *,
     scan: ScanImage | None = None,
@@ -133,6 +160,7 @@ def plan(
     table: DepthDoseTable = TABLE,
     applicator: Applicator = APPLICATOR,
     tg43: Tg43Source | None = None,
+    tissue: TissueDose | None = None,
     output: OutputOfDay | None = None,
     acceptance: AcceptanceStatus | None = None,
     second_check_limits: SecondCheckLimits = DEFAULT_LIMITS,
@@ -151,6 +179,7 @@ def plan(
         applicator=applicator,
         prescription=Prescription(**prescription),
         tg43=tg43,
+        tissue=tissue,
         output=output,
         acceptance=acceptance,
         second_check_limits=second_check_limits,

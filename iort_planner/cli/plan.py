@@ -193,6 +193,7 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
     from iort_planner.applicator import DepthReference
     from iort_planner.planning.prescription import Prescription
     from iort_planner.planning.second_check import SecondCheckLimits
+    from iort_planner.planning.tissue_engine import TissueInput
     from iort_planner.workflow import PlanRequest
 
     if args.depth is None and args.depth_from is not None:
@@ -208,11 +209,14 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
         if value is not None
     }
     points = tuple(tuple(point) for point in args.canal_point)
-    files = {
-        name: value
-        for name in ("source", "applicator", "hu_curve", "spectrum", "uncertainty", "seed")
-        if (value := getattr(args, name)) is not None
+    files = {name: value for name in ("source", "applicator") if (value := getattr(args, name)) is not None}
+    given = {
+        "curve": args.hu_curve,
+        "spectrum": args.spectrum,
+        "uncertainty_percent": args.uncertainty,
+        "seed": args.seed,
     }
+    tissue = {name: value for name, value in given.items() if value is not None}
     return PlanRequest(
         path=path,
         series=series,
@@ -229,6 +233,7 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
         cord_roi=args.cord_roi,
         prescription=Prescription(depth_mm=args.depth, depth_from=DepthReference(args.depth_from or "source"), **doses),
         engine=args.engine,
+        tissue=TissueInput(**tissue),
         output=_output(args),
         second_check=SecondCheckLimits(**limits),
         pictures=not args.no_pictures,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 GY_PER_KEV_PER_G = 1.602176634e-13  # CODATA 2018
 _FROM_MM = 100.0  # keV mm cm2/g over mm3 is 100 keV/g
 BATCH = 5_000
+MOST_UNREACHED = 2_000_000  # photons after which a score that none of them reached is given up
 LEAST_REACHED = 10  # batches with a scattered photon in a score
 UNKNOWN_PERCENT = 100.0  # said of a score that too few scattered photons reached
 LEAST_BATCHES = 20  # fewer say little about the spread
@@ -282,10 +283,16 @@ def _until(run: _Run, primary: FloatArray, wanted_percent: float, progress: Prog
     """Add batches until every score is as certain as wanted; the same batches on any number of threads."""
     run.add([BATCH] * LEAST_BATCHES)
     while True:
-        worst = float(np.max(_relative_percent(run, primary)))
+        relative = _relative_percent(run, primary)
+        worst = float(np.max(relative))
         done = run.histories
         if worst <= wanted_percent:
             return
+        if worst >= UNKNOWN_PERCENT and done >= MOST_UNREACHED:
+            raise SimulationError(
+                f"hardly a scattered photon of {done:.1e} came to score {int(np.argmax(relative)) + 1}, so that its uncertainty "
+                "cannot be told; leave it out, make it larger, or give --histories"
+            )
         needed = 2.0 * done if worst >= UNKNOWN_PERCENT else done * (worst / wanted_percent) ** 2
         if needed > HISTORIES_RANGE[1]:
             raise SimulationError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iort_planner import biology as bio
+from iort_planner import library
 from iort_planner.dose.points import rate_at_points
 from iort_planner.errors import DepthDoseRangeError, TissueError
 from iort_planner.planning import describe
@@ -48,6 +49,26 @@ def require_hu(volume: Volume, engine: str) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TissueInput:
+    """What an engine that knows tissues reads, and how far the Monte Carlo goes.
+
+    Parameters
+    ----------
+    curve, spectrum : str
+        Library name or file.
+    uncertainty_percent : float
+        k=1 that the voxels within 20 mm shall reach.
+    seed : int
+        Of the random numbers.
+    """
+
+    curve: str = library.DEFAULT_CURVE
+    spectrum: str = library.DEFAULT_SPECTRUM
+    uncertainty_percent: float = 1.0
+    seed: int = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TissueDose:
     """An engine's dose with what it rests on."""
@@ -63,11 +84,7 @@ def run_tissue_engine(
     volume: Volume,
     needle: Needle,
     applicator: Applicator,
-    *,
-    curve: str,
-    spectrum: str,
-    uncertainty_percent: float,
-    seed: int,
+    given: TissueInput,
     progress: Callable[[int, float], None] | None = None,
 ) -> TissueDose:
     """Ratio to the dose in water round a needle's source, by the engine of that name.
@@ -82,7 +99,7 @@ def run_tissue_engine(
     from iort_planner.dose.tissue import tissue_map
 
     require_hu(volume, engine)
-    read, lines = read_curve(curve), read_spectrum(spectrum)
+    read, lines = read_curve(given.curve), read_spectrum(given.spectrum)
     tissue = tissue_map(volume, read, needle, applicator)
     if engine == "raytrace":
         from iort_planner.dose.raytrace import read_scatter_model, run_raytrace
@@ -91,7 +108,9 @@ def run_tissue_engine(
     else:
         from iort_planner.dose.montecarlo import run_montecarlo
 
-        dose = run_montecarlo(tissue, lines, uncertainty_percent=uncertainty_percent, seed=seed, progress=progress)
+        dose = run_montecarlo(
+            tissue, lines, uncertainty_percent=given.uncertainty_percent, seed=given.seed, progress=progress
+        )
     return TissueDose(dose=dose, tissue=tissue, curve=read, spectrum=lines)
 
 

@@ -248,6 +248,8 @@ def test_a_score_that_hardly_a_photon_reached_says_so() -> None:
     result = simulate(case(10.0, [Score("shell", 60.0, 60.1)]), histories=2_000)
 
     assert result.scores[0].uncertainty_percent == 100.0
+    with pytest.raises(SimulationError, match=r"hardly a scattered photon .* came to score 2"):
+        simulate(case(10.0, [Score("shell", 2.0, 3.0), Score("shell", 90.0, 90.1)]), uncertainty_percent=1.0)
 
 
 CASE = """
@@ -285,7 +287,20 @@ def test_a_case_file_is_read_and_the_table_has_the_form_that_is_promised(
 ) -> None:
     (tmp_path / "case.toml").write_text(CASE, encoding="utf-8")
     out = tmp_path / "dose.csv"
-    status = main(["simulate", str(tmp_path / "case.toml"), "--out", str(out), "--histories", "20000", "--seed", "3"])
+    status = main(
+        [
+            "simulate",
+            str(tmp_path / "case.toml"),
+            "--out",
+            str(out),
+            "--histories",
+            "20000",
+            "--seed",
+            "3",
+            "--threads",
+            "1",
+        ]
+    )
 
     assert status == 0
     assert "disc 14.75-15.25 mm" in capsys.readouterr().out

@@ -72,6 +72,8 @@ TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
     ("polar-anisotropy", "warn", {"table": HALF_POLAR}),
     ("table-not-clinical", "warn", {"table": cases.TABLE}),
     ("table-not-clinical", "warn", {"applicator": cases.APPLICATOR}),
+    ("dose-in-tissue", "warn", {"tissue": cases.tissue(clinical=False)}),
+    ("dose-in-tissue", "warn", {"tissue": cases.tissue(metal=30)}),
     ("table-applicator", "warn", {"table": dataclasses.replace(CLINICAL, applicator="balloon 40 mm")}),
     ("table-range", "warn", {"depth_mm": 4.0}),
     ("table-range", "warn", {"wall": cases.canal(31.0)}),
@@ -244,6 +246,7 @@ def test_every_check_in_a_plan_is_documented_and_every_documented_one_exists() -
         automatic=Automatic(distance_mm=None, sure=False),
         correction=cases.correction(),
         cord=cases.cord(),
+        tissue=cases.tissue(),
     )
     in_plan = {check.id for check in given.checks} | {"no-renderer"}
 
