@@ -22,7 +22,7 @@ from iort_planner.source.acceptance import accept, record_path, status
 
 def main(bare_file: str, transfer_file: str, out: Path, name: str) -> int:
     out.mkdir(parents=True, exist_ok=True)
-    os.environ["IORT_PLANNER_HOME"] = str(out / "record")
+    os.environ["IORT_PLANNER_HOME"] = str(out.resolve() / "record")
     bare, transfer = read_table(bare_file), read_transfer_function(transfer_file)
     print(f"bare probe: {bare.name}, {bare.distance_mm.size} rows, scale {bare.scale.value}")
     print(f"transfer function: {transfer.name}, {transfer.distance_mm.size} rows")
