@@ -28,7 +28,7 @@ def document(result: SimulationResult, case_name: str, mean_energy_kev: float) -
         score = each.score
         row: dict[str, Any] = {"kind": score.kind, "position_mm": score.position_mm, "medium": each.medium}
         row |= {key: getattr(each, key) for key in COLUMNS[3:]}
-        row["primary_dose_to_water_gy_per_photon"] = each.primary_fraction * each.dose_to_water_gy_per_photon
+        row["primary_dose_to_medium_gy_per_photon"] = each.primary_fraction * each.dose_to_medium_gy_per_photon
         ends = ("r_min_mm", "r_max_mm") if score.kind == "shell" else ("x_min_mm", "x_max_mm")
         row |= dict(zip(ends, (score.low_mm, score.high_mm), strict=True))
         scores.append(row | ({"radius_mm": score.radius_mm} if score.kind == "disc" else {}))

@@ -64,7 +64,7 @@ def test_what_the_dose_rests_on_stands_in_the_plan(planned: Path) -> None:
 
     assert (tissue["engine"], tissue["spectrum"], tissue["spacing_mm"]) == ("raytrace", "needle-50kv", 1.0)
     assert len(tissue["curve_sha256"]) == len(tissue["spectrum_sha256"]) == 64
-    assert tissue["voxels"]["metal"] > 0
+    assert tissue["voxels"]["applicator, as water"] > 0
     assert tissue["canal_ratio"] == pytest.approx(
         engines["raytrace"]["canal_max_gy"] / engines["water"]["canal_max_gy"]
     )
