@@ -165,8 +165,8 @@ def trace_rays(tissue: TissueMap, spectrum: Spectrum, workers: int = 1, *, weigh
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(fill, [planes[n :: 2 * workers].copy() for n in range(2 * workers)]))
     away = tissue.grid.distances_mm(tissue.source_lps_mm)
-    steps = np.arange(0.0, float(away.max()) + 0.1, 0.05)
-    in_water = np.interp(away, steps, _in_water(physics, steps)).astype(np.float32)
+    steps = np.arange(0.0, float(away.max()) + 20.0 * _STEP_A, 10.0 * _STEP_A)  # as the table: water then gives 1
+    in_water = np.exp(np.interp(away, steps, np.log(_in_water(physics, steps)))).astype(np.float32)
     primary: Array32 = np.asarray(values[..., 0] / in_water, dtype=np.float32)
     part = absorption.astype(np.float32)[physics.material]
     medium = np.asarray(part[..., 0] + part[..., 1] * values[..., 1] / values[..., 0], dtype=np.float32)
@@ -195,7 +195,7 @@ def _table(physics: VoxelPhysics, bone_mu: FloatArray, bone_mu_en: FloatArray) -
     """Ln of what is left of the kerma in water and in bone behind water (rows) and bone (columns), and the first ln."""
     weight, mu, mu_en = physics.lines()
     water = np.arange(0.0, _MOST_A + _STEP_A / 2, _STEP_A)
-    start = np.log(0.5)  # a bone integral of -1
+    start = np.log(_OFFSET_B) - 55 * _STEP_LN_B  # a bone integral of -1; none of bone is a step
     bone = np.exp(np.arange(start, np.log(_MOST_B + _OFFSET_B), _STEP_LN_B)) - _OFFSET_B
     behind_water, behind_bone = np.exp(-np.outer(water, mu[0])), np.exp(-np.outer(bone, bone_mu))
     left = [np.maximum((behind_water * (weight * row)) @ behind_bone.T, 1e-300) for row in (mu_en[0], bone_mu_en)]

@@ -166,4 +166,4 @@ def test_engine_and_kind_of_source_must_fit(
 
 def test_a_script_that_asks_for_an_unknown_engine_is_told_which_there_are() -> None:
     with pytest.raises(InputError, match="water, tg43"):
-        PlanRequest(path=Path("scan"), engine="raytrace")
+        PlanRequest(path=Path("scan"), engine="pencil-beam")
