@@ -7,6 +7,8 @@ the two engines. The second picture of docs/validation.md is made of the real CT
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import sys
 import tempfile
@@ -50,8 +52,9 @@ def main() -> int:
                 "--quiet",
                 "--json",
             ]
-            sys.stdout.write(f"\n{engine}\n")
-            if command([*asked, *args.options]) == 2:
+            with contextlib.redirect_stdout(io.StringIO()):
+                status = command([*asked, *args.options])
+            if status == 2:
                 return 2
             plans[engine] = json.loads((out / "plan.json").read_text(encoding="utf-8"))["result"]
         water, middle = doses(Path(folder) / "raytrace", "dose")
@@ -76,7 +79,7 @@ def draw(path: Path, water: np.ndarray, found: dict[str, np.ndarray], middle: np
     k, j, i = middle
     part = (k, slice(j - half, j + half + 1), slice(i - half, i + half + 1))
     extent = (-half - 0.5, half + 0.5, half + 0.5, -half - 0.5)
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(14, 3.9), layout="constrained")
     panels = figure.subplots(1, 4)
     known = water[part] > 0
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -84,24 +87,25 @@ def draw(path: Path, water: np.ndarray, found: dict[str, np.ndarray], middle: np
     shown = panels[0].imshow(
         np.where(known, np.log10(np.maximum(water[part], 1e-6)), np.nan), extent=extent, cmap="inferno"
     )
-    figure.colorbar(shown, ax=panels[0], label="log10 of Gy", shrink=0.8)
+    figure.colorbar(shown, ax=panels[0], label="log10 of Gy", shrink=0.75)
     panels[0].contour(
         water[part], levels=[4.0, 8.0, 16.0], colors="white", extent=extent, origin="upper", linewidths=0.8
     )
-    panels[0].set_title("water; 4, 8, 16 Gy")
+    panels[0].set_title("water\n4, 8, 16 Gy", fontsize=9)
     for panel, (name, ratio) in zip(panels[1:3], ratios.items(), strict=True):
         shown = panel.imshow(ratio, extent=extent, vmin=0.0, vmax=1.1, cmap="viridis")
         panel.contour(
             found[name][part], levels=[4.0, 8.0, 16.0], colors="white", extent=extent, origin="upper", linewidths=0.8
         )
-        panel.set_title(f"{name} over water; 4, 8, 16 Gy")
-        figure.colorbar(shown, ax=panel, shrink=0.8)
+        panel.set_title(f"{name} over water\n4, 8, 16 Gy", fontsize=9)
+        figure.colorbar(shown, ax=panel, shrink=0.75)
     difference = 100.0 * (ratios["raytrace"] / ratios["montecarlo"] - 1.0)
     shown = panels[3].imshow(difference, extent=extent, vmin=-15, vmax=15, cmap="RdBu")
-    figure.colorbar(shown, ax=panels[3], label="%", shrink=0.8)
-    panels[3].set_title("ray trace over Monte Carlo")
+    figure.colorbar(shown, ax=panels[3], label="%", shrink=0.75)
+    panels[3].set_title("ray trace over Monte Carlo\ndifference", fontsize=9)
     for panel in panels:
-        panel.set(xlabel="mm along the image's rows", ylabel="")
+        panel.set_xlabel("mm along the image's rows", fontsize=8)
+        panel.tick_params(labelsize=8)
     figure.suptitle("Dose to water in tissue. Research and education; not a medical device.", fontsize=9)
     figure.savefig(path, dpi=90, metadata={"Software": None})
 
