@@ -1,7 +1,7 @@
 """A plan of one scan by water, ray trace and Monte Carlo side by side: python -m tests.sweeps.bone_pictures SCAN OUT.png
 
-``docs/bone-engines.png`` is the picture of docs/validation.md. Prints what each engine says, and draws the dose over the dose in water in the plane through the source, with the difference of
-the two engines; that picture is made of the real CT with a virtual needle of the shared data.
+``docs/bone-engines.png`` is the picture of docs/validation.md, of the real CT with a virtual needle of the shared data. Prints
+what each engine says, and draws the dose over the dose in water in the plane through the source, with the difference of the two.
 """
 
 from __future__ import annotations
