@@ -108,7 +108,7 @@ def test_a_table_in_the_wrong_unit_or_unsorted(
         (["--tip", "9999", "0", "0", "--axis", "0", "0", "1"], "lies outside the image, which spans LPS"),
         (["--tip", "nan", "0", "0", "--axis", "0", "0", "1"], "lies outside the image"),
         (["--series", "1.2.3"], "1.2.3"),
-        (["--engine", "montecarlo"], "--engine"),
+        (["--engine", "pencil-beam"], "--engine"),
         (["--no-such-option"], "--no-such-option"),
         (["--dep", "8"], "unrecognized arguments: --dep"),
     ],

@@ -153,7 +153,7 @@ def test_voxels_and_spheres_agree_within_1_percent() -> None:
     tissue, radius_mm, radii = water(40, 1.0), 10.5, [7.0, 15.0, 20.0]
     away = tissue.grid.distances_mm(np.zeros(3))
     ball = tissue.with_part(away < radius_mm, SPONGIOSA)
-    found = run_montecarlo(ball, line(30.0), histories=1_400_000, seed=2, threads=2)
+    found = run_montecarlo(ball, line(30.0), histories=700_000, seed=2, threads=2)
     scores = tuple(Score(kind="shell", low_mm=r - 1.0, high_mm=r + 1.0) for r in radii)
     outer = Sphere(outer_radius_mm=45.0, material="water")
     with_ball, without = (
@@ -165,7 +165,7 @@ def test_voxels_and_spheres_agree_within_1_percent() -> None:
                 slabs=(),
                 scores=scores,
             ),
-            histories=2_000_000,
+            histories=800_000,
             threads=2,
         ).scores
         for spheres in ((Sphere(outer_radius_mm=radius_mm, material="spongiosa"), outer), (outer,))
