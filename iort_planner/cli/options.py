@@ -108,10 +108,10 @@ def slices(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def histories(*, quiet: bool) -> Iterator[Callable[[int, float], None]]:
+def histories(*, quiet: bool, wanted_percent: float) -> Iterator[Callable[[int, float], None]]:
     """A bar of a Monte Carlo's histories, on stderr, with the uncertainty so far and the remaining time.
 
-    The uncertainty falls with the root of the histories: the first ones tell how many it takes to 1 %.
+    The uncertainty falls with the root of the histories: the first ones tell how many it takes to ``wanted_percent``.
     """
     if quiet or sys.stderr is None:
         yield lambda _done, _percent: None
@@ -121,7 +121,7 @@ def histories(*, quiet: bool) -> Iterator[Callable[[int, float], None]]:
     with tqdm(file=sys.stderr, leave=False, disable=None, unit="", unit_scale=True, desc="photons", position=1) as bar:
 
         def counted(done: int, percent: float) -> None:
-            bar.total = max(int(done * percent**2), done)
+            bar.total = max(int(done * (percent / wanted_percent) ** 2), done)
             bar.set_postfix_str(f"{percent:.2f} % (k=1)", refresh=False)
             bar.update(done - bar.n)
 

@@ -268,7 +268,7 @@ def run(args: argparse.Namespace) -> int:
     with (
         options.progress(PLAN_STEPS, quiet=args.quiet) as step,
         options.slices(quiet=args.quiet) as slices,
-        options.histories(quiet=args.quiet) as histories,
+        options.histories(quiet=args.quiet, wanted_percent=request.tissue.uncertainty_percent) as histories,
     ):
         plan = plan_scan(args.out, request, step=step, slices=slices, histories=histories)
     from iort_planner.cli.summary import print_plan

@@ -18,7 +18,7 @@ import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -69,21 +69,27 @@ class ScatterModel:
     origin: str
 
 
-def read_scatter_model(name: str = library.DEFAULT_SPECTRUM) -> ScatterModel:
-    """The shipped model for a spectrum.
+def read_scatter_model(spectrum: Spectrum | None = None) -> ScatterModel:
+    """The shipped model for a spectrum, found by the hash of the spectrum's file; by default the shipped one's.
 
     Raises
     ------
     TissueError
-        If there is none of that name.
+        If none was fitted with that spectrum.
     """
-    path = library.find("raytrace", name)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TissueError(
-            f"ray trace: no scatter model {name!r} ({error.strerror}); there is: {', '.join(library.names('raytrace'))}"
-        ) from error
+    for name in library.names("raytrace"):
+        content = tomllib.loads(library.find("raytrace", name).read_text(encoding="utf-8"))
+        if (spectrum is None and name == library.DEFAULT_SPECTRUM) or (
+            spectrum is not None and content["spectrum_sha256"] == spectrum.sha256
+        ):
+            return _scatter_model(content)
+    raise TissueError(
+        f"ray trace: no scatter model was fitted with {'this spectrum' if spectrum is None else spectrum.name}; leave out "
+        "--spectrum, or take --engine montecarlo"
+    )
+
+
+def _scatter_model(content: dict[str, Any]) -> ScatterModel:
     return ScatterModel(
         weights=np.array([content["weights"][key] for key in FEATURES]),
         distance_mm=np.array(content["water"]["distance_mm"], dtype=np.float64),

@@ -155,21 +155,26 @@ def tissue_map(
     mean_hu = to_grid(hu)
     material = (curve.tissue_at(mean_hu) + 1).astype(np.uint8)
     density = curve.density_at(np.minimum(mean_hu, curve.bone_up_to_hu)).astype(np.float32)
-    counts = _tissue_counts(material, curve)
+    of_cement, of_metal = len(curve.tissues) + 1, len(curve.tissues) + 2
     water = read_material("water")
-    put_in = (
-        ("bone cement", cement, len(curve.tissues) + 1, curve.cement.density_g_cm3),
-        ("metal", metal, len(curve.tissues) + 2, curve.metal.density_g_cm3),
-        ("applicator, as water", in_needle, 0, water.density_g_cm3),
-    )
-    for name, mask, index, value in put_in:
+    for mask, index, value in (
+        (cement, of_cement, curve.cement.density_g_cm3),
+        (metal, of_metal, curve.metal.density_g_cm3),
+        (in_needle, 0, water.density_g_cm3),
+    ):
         part = to_grid(mask.astype(np.float32)) >= 0.5
         material[part], density[part] = index, value
-        counts.append((name, int(np.count_nonzero(part))))
     outside = ~_inside(near.grid, grid)
+    applicator_voxels = int(np.count_nonzero((material == 0) & ~outside))
     material[outside], density[outside] = 0, water.density_g_cm3
-    counts.append(("outside the image, as water", int(np.count_nonzero(outside))))
-    counts.append(("HU replaced near metal", int(np.count_nonzero(to_grid(artefacts.astype(np.float32)) >= 0.5))))
+    counts = [  # each voxel once, but for the last row, which says of how many the HU were not believed
+        *_tissue_counts(material, curve),
+        ("bone cement", int(np.count_nonzero(material == of_cement))),
+        ("metal", int(np.count_nonzero(material == of_metal))),
+        ("applicator, as water", applicator_voxels),
+        ("outside the image, as water", int(np.count_nonzero(outside))),
+        ("HU replaced near metal", int(np.count_nonzero(to_grid(artefacts.astype(np.float32)) >= 0.5))),
+    ]
     return TissueMap(
         grid=grid,
         source_lps_mm=needle.source_lps_mm,

@@ -104,7 +104,7 @@ def run_tissue_engine(
     if engine == "raytrace":
         from iort_planner.dose.raytrace import read_scatter_model, run_raytrace
 
-        dose = run_raytrace(tissue, lines, read_scatter_model(lines.key))
+        dose = run_raytrace(tissue, lines, read_scatter_model(lines))
     else:
         from iort_planner.dose.montecarlo import run_montecarlo
 

@@ -80,5 +80,5 @@ def test_the_shipped_model_says_what_it_was_fitted_to() -> None:
     assert 0.0 < model.median_percent <= 3.0
     assert model.p95_percent <= 10.0
     assert "Monte Carlo" in model.origin
-    with pytest.raises(TissueError, match="needle-50kv"):
-        read_scatter_model("nothing.toml")
+    with pytest.raises(TissueError, match="no scatter model was fitted with lines"):
+        read_scatter_model(line(30.0))

@@ -65,6 +65,8 @@ def test_what_the_dose_rests_on_stands_in_the_plan(planned: Path) -> None:
     assert (tissue["engine"], tissue["spectrum"], tissue["spacing_mm"]) == ("raytrace", "needle-50kv", 1.0)
     assert len(tissue["curve_sha256"]) == len(tissue["spectrum_sha256"]) == 64
     assert tissue["voxels"]["applicator, as water"] > 0
+    voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(planned / "dose.nii.gz"))).size
+    assert sum(n for name, n in tissue["voxels"].items() if name != "HU replaced near metal") == voxels  # each once
     assert tissue["canal_ratio"] == pytest.approx(
         engines["raytrace"]["canal_max_gy"] / engines["water"]["canal_max_gy"]
     )
@@ -112,3 +114,13 @@ def test_what_cannot_be_used_is_one_line_and_exit_2(
     assert error.count("\n") == 1
     assert says in error
     assert not out.exists()
+
+
+def test_a_spectrum_of_the_shipped_ones_name_but_other_photons_has_no_scatter_model(
+    small_phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "needle-50kv.csv"
+    other.write_text("energy_low_kev,energy_high_kev,photons\n30,30,1\n", encoding="utf-8")
+    options = ["--engine", "raytrace", "--spectrum", str(other), "--no-pictures", "--quiet"]
+    assert main(["plan", str(small_phantom / "scan"), "--out", str(tmp_path / "plan"), *options]) == 2
+    assert "no scatter model was fitted with spectrum needle-50kv.csv" in capsys.readouterr().err

@@ -111,6 +111,7 @@ def main() -> None:
         "# iort_planner ray trace, scatter model for spectrum needle-50kv; made by tests/sweeps/raytrace_fit.py",
         f'origin = "fitted to our Monte Carlo engine ({args.histories} histories at {SPACING_MM:g} mm) on random phantoms '
         f'{args.fit}, tested on {args.test}"',
+        f'spectrum_sha256 = "{read_spectrum().sha256}"',
         "[weights]",
         *(f"{key} = {value:.4f}" for key, value in zip(FEATURES, weights, strict=True)),
         f"[differences]  # {NEAR_MM:g} to {FAR_MM:g} mm, cases not fitted, Monte Carlo's noise included; "
