@@ -19,7 +19,7 @@ from iort_planner.dose.raytrace import run_raytrace
 from iort_planner.dose.spectrum import read_spectrum
 from iort_planner.dose.water import dose_on_grid
 from iort_planner.source.table_file import read_table
-from tests.sweeps.raytrace_fit import phantom_of, tissue_of
+from tests.sweeps.tissue_runs import phantom_of, tissue_of
 
 
 def best_of(times: int, action: Callable[[], object]) -> float:
