@@ -14,7 +14,7 @@ import numpy as np
 from iort_planner import library
 from iort_planner.applicator import read_applicator
 from iort_planner.dose.water import dose_grid, dose_on_grid
-from iort_planner.errors import CanalNotFoundError, InputError, NeedleNotFoundError
+from iort_planner.errors import CanalNotFoundError, GeometryError, InputError, NeedleNotFoundError
 from iort_planner.geometry.canal import SpinalCanal, canal_from_points, segment_canal
 from iort_planner.geometry.canal_surface import canal_from_mask, canal_mask
 from iort_planner.geometry.distance import point_to_wall, signed_distance_mm, wall_triangles
@@ -27,7 +27,7 @@ from iort_planner.planning.make import make_plan
 from iort_planner.planning.output_of_day import OutputOfDay, table_of_the_day
 from iort_planner.planning.prescription import Prescription
 from iort_planner.planning.second_check import DEFAULT_LIMITS, SecondCheckLimits
-from iort_planner.planning.tissue_engine import TISSUE_ENGINES, TissueInput, require_hu, run_tissue_engine
+from iort_planner.planning.tissue_engine import TISSUE_ENGINES, TissueInput, run_tissue_engine
 from iort_planner.report.folder import write_plan_folder
 from iort_planner.source.acceptance import status
 from iort_planner.source.table_file import read_source, read_table
@@ -122,6 +122,14 @@ class PlanRequest:
             raise InputError(
                 "--hu-curve, --spectrum, --uncertainty and --seed are for the engines raytrace and montecarlo; give --engine too"
             )
+        plain = TissueInput()
+        if self.engine == "raytrace" and (self.tissue.uncertainty_percent, self.tissue.seed) != (
+            plain.uncertainty_percent,
+            plain.seed,
+        ):
+            raise InputError(
+                "--uncertainty and --seed are for --engine montecarlo; the ray trace has none, leave them out"
+            )
         if self.cord_roi is not None and self.cord_file is None:
             raise InputError("--cord-roi chooses a structure of a file; give --cord FILE too")
 
@@ -188,7 +196,9 @@ def plan_into(
     shown = str((shown_path or request.path).absolute()).encode("utf-8", "backslashreplace").decode("utf-8")
     image = replace(image, path=shown)
     if request.engine in TISSUE_ENGINES:
-        require_hu(image.volume, request.engine)
+        from iort_planner.dose.tissue import require_hu
+
+        require_hu(image.volume)  # before the needle is looked for
     with _scan_warnings(image):
         step("needle")
         needle, *others = _needles(request, image.volume, applicator)
@@ -226,7 +236,11 @@ def plan_into(
     grid = dose_grid([needle.source_lps_mm], image.volume.grid)
     dwells = ([needle.source_lps_mm], [plan.result.dwell_time_s], grid, [needle.axis_lps])
     doses = {"dose": dose_on_grid(table_of_the_day(table, request.output), *dwells)}
-    if tissue is not None:  # on the same grid: 1 mm, 50 mm round the source
+    if tissue is not None:
+        if not tissue.dose.grid.same_as(grid):
+            raise GeometryError(
+                f"--engine {request.engine}: its grid is not the dose grid; an error of the program, report it"
+            )
         doses[f"dose_{request.engine}"] = doses["dose"] * tissue.dose.to_water
         doses[f"dose_{request.engine}_to_medium"] = doses["dose"] * tissue.dose.to_medium
     if tg43 is not None:

@@ -130,8 +130,8 @@ def correction() -> Correction:
     )
 
 
-def tissue(*, clinical: bool = True, metal: int = 0, ratio: float = 0.5) -> TissueDose:
-    """An engine that says the same ratio everywhere; how many of its voxels were metal."""
+def tissue(*, clinical: bool = True, metal: int = 0, ratio: float = 0.5, percent: float = 5.0) -> TissueDose:
+    """An engine that says the same ratio everywhere, to so many percent; how many of its voxels were metal."""
     source = needle().source_lps_mm
     grid = image().volume.grid.parallel_around(source, reach_mm=50.0, spacing_mm=5.0)
     water = TissueMap.filled(grid, source)
@@ -144,7 +144,7 @@ def tissue(*, clinical: bool = True, metal: int = 0, ratio: float = 0.5) -> Tiss
             to_water=everywhere,
             to_medium=everywhere,
             primary_to_water=everywhere,
-            uncertainty_percent=np.full(grid.shape, 5.0, np.float32),
+            uncertainty_percent=np.full(grid.shape, percent, np.float32),
         ),
         tissue=dataclasses.replace(water, counts=(("spongiosa", 1000 - metal), ("metal", metal))),
         curve=dataclasses.replace(read_curve(), clinical=clinical),

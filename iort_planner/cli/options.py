@@ -108,24 +108,33 @@ def slices(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def histories(*, quiet: bool, wanted_percent: float) -> Iterator[Callable[[int, float], None]]:
-    """A bar of a Monte Carlo's histories, on stderr, with the uncertainty so far and the remaining time.
-
-    The uncertainty falls with the root of the histories: the first ones tell how many it takes to ``wanted_percent``.
-    """
+def photons(*, quiet: bool) -> Iterator[Callable[..., None]]:
+    """A bar of photons on stderr with the remaining time; call it with (done, all, note): their number may change on the way."""
     if quiet or sys.stderr is None:
-        yield lambda _done, _percent: None
+        yield lambda _done, _all, _note="": None
         return
     from tqdm import tqdm
 
     with tqdm(file=sys.stderr, leave=False, disable=None, unit="", unit_scale=True, desc="photons", position=1) as bar:
 
-        def counted(done: int, percent: float) -> None:
-            bar.total = max(int(done * (percent / wanted_percent) ** 2), done)
-            bar.set_postfix_str(f"{percent:.2f} % (k=1)", refresh=False)
-            bar.update(done - bar.n)
+        def done(count: int, total: int, note: str = "") -> None:
+            bar.total = total
+            bar.set_postfix_str(note, refresh=False)
+            bar.update(count - bar.n)
 
-        yield counted
+        yield done
+
+
+@contextlib.contextmanager
+def histories(*, quiet: bool, wanted_percent: float) -> Iterator[Callable[[int, float], None]]:
+    """The same for a Monte Carlo that says (done, its uncertainty in percent so far).
+
+    The uncertainty falls with the root of the histories: the first ones tell how many it takes to ``wanted_percent``.
+    """
+    with photons(quiet=quiet) as bar:
+        yield lambda done, percent: bar(
+            done, max(int(done * (percent / wanted_percent) ** 2), done), f"{percent:.2f} % (k=1)"
+        )
 
 
 @contextlib.contextmanager

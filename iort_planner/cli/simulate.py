@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
-from typing import TYPE_CHECKING
 
 from iort_planner import INTENDED_USE
 from iort_planner.cli import options
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 _DESCRIPTION = """\
 Follows photons of 1 to 50 keV from a point source through concentric spheres and slabs, and writes the dose per photon
@@ -56,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from iort_planner.output import whole_file
 
     case = read_case(args.case)
-    with _histories(quiet=args.quiet) as progress:
+    with options.photons(quiet=args.quiet) as progress:
         result = simulate(
             case,
             histories=args.histories,
@@ -83,21 +77,3 @@ def run(args: argparse.Namespace) -> int:
         )
         options.emit("\n".join([*lines, INTENDED_USE]) + "\n")
     return 0
-
-
-@contextlib.contextmanager
-def _histories(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar of photons on stderr with the remaining time; their number in all may change on the way."""
-    if quiet or sys.stderr is None:
-        yield lambda _done, _all: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(file=sys.stderr, leave=False, disable=None, unit="photon", unit_scale=True, dynamic_ncols=True) as bar:
-
-        def done(count: int, total: int) -> None:
-            bar.total = total
-            bar.update(count - bar.n)
-            bar.refresh()
-
-        yield done

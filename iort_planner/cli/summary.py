@@ -7,6 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from iort_planner.cli import options
+from iort_planner.dose.engine_dose import REPLACED
 from iort_planner.units import decimals_for, format_time
 
 if TYPE_CHECKING:
@@ -139,8 +140,9 @@ def _tissue(plan: Plan) -> Iterator[tuple[str, str]]:
             f"{water.dose_at_prescription_gy:#.2g} Gy",
         )
     yield "", "the time follows the value in water, as clinical practice does"
-    shown = sorted(((count, name) for name, count in tissue.voxels.items() if count), reverse=True)[:4]
-    total = sum(tissue.voxels.values())
+    counts = {name: count for name, count in tissue.voxels.items() if name != REPLACED}
+    shown = sorted(((count, name) for name, count in counts.items() if count), reverse=True)[:4]
+    total = sum(counts.values())
     yield "", f"taken for: {', '.join(f'{name} {100.0 * count / total:.0f} %' for count, name in shown)}"
 
 

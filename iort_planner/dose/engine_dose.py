@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from iort_planner.imaging.volume import ImageGrid
     from iort_planner.units import FloatArray
 
+METAL, REPLACED = "metal", "HU replaced near metal"  # rows of voxel counts; the second one overlaps the others
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EngineDose:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from iort_planner.dose.engine_dose import METAL, REPLACED
 from iort_planner.dose.materials import Material, read_material
 from iort_planner.dose.water import DOSE_GRID_REACH_MM, DOSE_GRID_SPACING_MM
 from iort_planner.errors import TissueError
@@ -120,6 +121,21 @@ class TissueMap:
         return self.grid.lps_to_index(self.source_lps_mm)
 
 
+def require_hu(volume: Volume) -> None:
+    """Stop where tissues cannot be told from an image.
+
+    Raises
+    ------
+    TissueError
+        If its values are no HU.
+    """
+    if not volume.hu_calibrated:
+        raise TissueError(
+            "this image has no calibrated HU, so that no tissue can be told from it; plan with --engine water, or take a CT "
+            "whose values are HU (see inspect)"
+        )
+
+
 def tissue_map(
     volume: Volume,
     curve: HuCurve,
@@ -138,11 +154,7 @@ def tissue_map(
     TissueError
         If the image's values are no HU.
     """
-    if not volume.hu_calibrated:
-        raise TissueError(
-            "this image has no calibrated HU, so that no tissue can be told from it; plan with --engine water, or take a CT "
-            "whose values are HU (see inspect)"
-        )
+    require_hu(volume)
     grid = volume.grid.parallel_around(needle.source_lps_mm, reach_mm=reach_mm, spacing_mm=spacing_mm)
     near = volume.crop_around(grid.corners_lps_mm(), curve.streak_mm + 1.0)
     hu = near.values.astype(np.float32)
@@ -170,10 +182,10 @@ def tissue_map(
     counts = [  # each voxel once, but for the last row, which says of how many the HU were not believed
         *_tissue_counts(material, curve),
         ("bone cement", int(np.count_nonzero(material == of_cement))),
-        ("metal", int(np.count_nonzero(material == of_metal))),
+        (METAL, int(np.count_nonzero(material == of_metal))),
         ("applicator, as water", applicator_voxels),
         ("outside the image, as water", int(np.count_nonzero(outside))),
-        ("HU replaced near metal", int(np.count_nonzero(to_grid(artefacts.astype(np.float32)) >= 0.5))),
+        (REPLACED, int(np.count_nonzero(to_grid(artefacts.astype(np.float32)) >= 0.5))),
     ]
     return TissueMap(
         grid=grid,

@@ -11,7 +11,7 @@ import numpy as np
 from iort_planner import biology as bio
 from iort_planner import library
 from iort_planner.dose.points import rate_at_points
-from iort_planner.errors import DepthDoseRangeError, TissueError
+from iort_planner.errors import DepthDoseRangeError
 from iort_planner.planning import describe
 from iort_planner.planning import plan as p
 from iort_planner.units import Quantity, rbe_weighted
@@ -33,20 +33,6 @@ if TYPE_CHECKING:
 
 TISSUE_ENGINES = ("raytrace", "montecarlo")
 _DIRECTIONS = 72  # of the mean round the source at the prescription's distance
-
-
-def require_hu(volume: Volume, engine: str) -> None:
-    """Stop where an engine needs HU and the image has none.
-
-    Raises
-    ------
-    TissueError
-    """
-    if not volume.hu_calibrated:
-        raise TissueError(
-            f"--engine {engine} reads tissues from HU, and this image's values are not calibrated HU; plan with --engine "
-            "water, or take a CT whose values are HU (see inspect)"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +84,6 @@ def run_tissue_engine(
     from iort_planner.dose.spectrum import read_spectrum
     from iort_planner.dose.tissue import tissue_map
 
-    require_hu(volume, engine)
     read, lines = read_curve(given.curve), read_spectrum(given.spectrum)
     tissue = tissue_map(volume, read, needle, applicator)
     if engine == "raytrace":

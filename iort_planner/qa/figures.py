@@ -203,7 +203,7 @@ def _control(axes: Axes, series: Series) -> None:
     import matplotlib.dates as mdates
 
     chart = series.chart
-    dates: Any = mdates.date2num(series.date)  # type: ignore[no-untyped-call]
+    dates: Any = mdates.date2num(series.date)  # type: ignore[no-untyped-call]  # matplotlib's dates are untyped
     if chart.lower is not None and chart.upper is not None:
         axes.axhspan(chart.lower, chart.upper, color=_FILL, label="control limits (3 sigma)")
     axes.axhline(chart.centre, color=_LIMIT, linewidth=0.9)
@@ -227,9 +227,9 @@ def _control(axes: Axes, series: Series) -> None:
     axes.set_title(series.name, loc="left", fontsize=9)
     axes.set_ylabel("% off the reference")
     axes.set_ylim(-reach, reach)
-    locator = mdates.AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
+    locator = mdates.AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]  # matplotlib's dates are untyped
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]  # matplotlib's dates are untyped
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=3, frameon=False, fontsize=8)
 

@@ -51,7 +51,7 @@ def main() -> None:
     )
     cpu = time.process_time() - cpu
     rms, most = engine.spread_percent(WITHIN_MM)
-    print(  # noqa: T201
+    print(  # noqa: T201 - what the command is for
         json.dumps(
             {
                 "montecarlo_seconds": round(engine.seconds, 1),

@@ -74,6 +74,7 @@ TRIGGERS: list[tuple[str, str, dict[str, Any]]] = [
     ("table-not-clinical", "warn", {"applicator": cases.APPLICATOR}),
     ("dose-in-tissue", "warn", {"tissue": cases.tissue(clinical=False)}),
     ("dose-in-tissue", "warn", {"tissue": cases.tissue(metal=30)}),
+    ("dose-in-tissue", "warn", {"tissue": cases.tissue(percent=5.5)}),
     ("table-applicator", "warn", {"table": dataclasses.replace(CLINICAL, applicator="balloon 40 mm")}),
     ("table-range", "warn", {"depth_mm": 4.0}),
     ("table-range", "warn", {"wall": cases.canal(31.0)}),

@@ -11,9 +11,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from iort_planner.cli.main import main
+from iort_planner.dose.engine_dose import REPLACED
+from iort_planner.dose.tissue import require_hu
 from iort_planner.errors import TissueError
 from iort_planner.imaging.series import load_series
-from iort_planner.planning.tissue_engine import require_hu
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_its_dose_file_lies_on_the_grid_of_the_water_engine(planned: Path) -> No
 def test_an_image_without_hu_is_refused_with_the_remedy(small_phantom: Path) -> None:
     volume = replace(load_series(small_phantom / "scan").volume, hu_calibrated=False)
     with pytest.raises(TissueError, match="--engine water"):
-        require_hu(volume, "montecarlo")
+        require_hu(volume)
 
 
 def test_what_the_dose_rests_on_stands_in_the_plan(planned: Path) -> None:
@@ -66,7 +67,7 @@ def test_what_the_dose_rests_on_stands_in_the_plan(planned: Path) -> None:
     assert len(tissue["curve_sha256"]) == len(tissue["spectrum_sha256"]) == 64
     assert tissue["voxels"]["applicator, as water"] > 0
     voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(planned / "dose.nii.gz"))).size
-    assert sum(n for name, n in tissue["voxels"].items() if name != "HU replaced near metal") == voxels  # each once
+    assert sum(n for name, n in tissue["voxels"].items() if name != REPLACED) == voxels  # each once
     assert tissue["canal_ratio"] == pytest.approx(
         engines["raytrace"]["canal_max_gy"] / engines["water"]["canal_max_gy"]
     )

@@ -1,7 +1,9 @@
 """Fits the ray trace's scatter model to the Monte Carlo engine in random phantoms, and judges it in others.
 
-python -m tests.sweeps.raytrace_fit OUT.toml RUNS --fit -1 1 2 3 --test 201 202; a minute of two cores for each phantom that is
-not in the folder RUNS yet (`tests.sweeps.tissue_runs`). Without ``--fit`` the shipped model is judged and nothing is written.
+python -m tests.sweeps.raytrace_fit RUNS --test $(seq 201 230) [--spacing 1 --uncertainty 1]   judges the shipped model
+python -m tests.sweeps.raytrace_fit RUNS --test $(seq 201 230) --fit -1 $(seq 1 30) --out OUT.toml   fits and judges a new one
+
+A minute of two cores for each phantom that is not in the folder RUNS yet (`tests.sweeps.tissue_runs`).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from iort_planner.dose.engine_dose import EngineDose
     from iort_planner.units import FloatArray
 
-FIT_UNCERTAINTY, TEST_UNCERTAINTY = 0.8, 0.4  # percent within 20 mm: 1.7 and 0.9 from 5 to 30 mm
+FIT_UNCERTAINTY, TEST_UNCERTAINTY = 0.8, 0.4  # percent within 20 mm: with 2 mm voxels 1.7 and 0.9 from 5 to 30 mm
 _ROBUST = 0.05  # differences beyond 5 % count linearly
 _WATER_HISTORIES = 6_000_000
 
@@ -104,23 +106,27 @@ def say(text: str) -> None:
 def main() -> None:
     """Fit, test, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
     parser.add_argument("runs", type=Path)
-    parser.add_argument("--fit", type=int, nargs="+", default=[])
-    parser.add_argument("--test", type=int, nargs="+", required=True)
+    parser.add_argument("--test", type=int, nargs="+", required=True, help="seeds of random phantoms")
+    parser.add_argument("--fit", type=int, nargs="+", default=[], help="the same; with --out")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--spacing", type=float, default=SPACING_MM, help="mm, of the phantoms that are judged")
+    parser.add_argument("--uncertainty", type=float, default=TEST_UNCERTAINTY, help="percent within 20 mm in them")
     args = parser.parse_args()
+    if bool(args.fit) != bool(args.out):
+        parser.error("--fit and --out belong together")
 
-    def made(seeds: list[int], uncertainty: float) -> list[TissueRun]:
+    def made(seeds: list[int], spacing_mm: float, uncertainty: float) -> list[TissueRun]:
         return [
-            run_of(args.runs, n, spacing_mm=SPACING_MM, reach_mm=REACH_MM, uncertainty_percent=uncertainty)
+            run_of(args.runs, n, spacing_mm=spacing_mm, reach_mm=REACH_MM, uncertainty_percent=uncertainty)
             for n in seeds
         ]
 
-    test = made(args.test, TEST_UNCERTAINTY)
+    test = made(args.test, args.spacing, args.uncertainty)
     model = read_scatter_model()
     if args.fit:
         water = water_fraction()
-        rows = np.concatenate([rows_of(run, water) for run in made(args.fit, FIT_UNCERTAINTY)], axis=1)
+        rows = np.concatenate([rows_of(run, water) for run in made(args.fit, SPACING_MM, FIT_UNCERTAINTY)], axis=1)
         weights = fitted(rows)
         inside = spread(100.0 * (predicted(weights, rows) / rows[-1] - 1.0))
         model = ScatterModel(

@@ -55,7 +55,7 @@ class TissueRun:
         if not metal.any():
             return np.zeros(metal.shape, np.bool_)
         grid, source = self.tissue.grid, self.tissue.source_lps_mm
-        index = np.stack(np.indices(metal.shape)[::-1], axis=-1).reshape(-1, 3).astype(np.float64)
+        index = np.stack(list(np.indices(metal.shape))[::-1], axis=-1).reshape(-1, 3).astype(np.float64)
         start = grid.lps_to_index(source)
         steps = int(float(grid.distances_mm(source).max()) / _SHADE_STEP_MM) + 1
         shaded = metal.reshape(-1).copy()
