@@ -135,7 +135,8 @@ def main() -> None:
             primary_fraction=np.round(water[1], 4),
             median_percent=0.0,
             p95_percent=0.0,
-            origin=f"fitted to our Monte Carlo engine at {SPACING_MM:g} mm on random phantoms {args.fit}, tested on {args.test}",
+            origin=f"fitted to our Monte Carlo engine at {SPACING_MM:g} mm on random phantoms "
+            f"({_seeds(args.fit)}), tested on others ({_seeds(args.test)})",
         )
         say(f"fitted phantoms, with the Monte Carlo's noise of about 1.7 %: {inside}")
     voxels, canals = judged(model, test)
@@ -144,6 +145,12 @@ def main() -> None:
     )
     if args.fit:
         args.out.write_text(_toml(model, voxels, canals, inside), encoding="utf-8")
+
+
+def _seeds(seeds: list[int]) -> str:
+    """How many, and which."""
+    whole = sorted(seeds) == list(range(min(seeds), max(seeds) + 1))
+    return f"{len(seeds)}: seeds {f'{min(seeds)} to {max(seeds)}' if whole else ' '.join(map(str, seeds))}"
 
 
 def _toml(model: ScatterModel, voxels: FloatArray, canals: FloatArray, inside: str) -> str:
