@@ -120,15 +120,13 @@ class PlanRequest:
             raise InputError(f"--engine {self.engine!r} must be one of {', '.join(ENGINES)}")
         if self.engine not in TISSUE_ENGINES and self.tissue != TissueInput():
             raise InputError(
-                "--hu-curve, --spectrum, --uncertainty and --seed are for the engines raytrace and montecarlo; give --engine too"
+                "--hu-curve, --spectrum, --uncertainty, --seed, --gpu are for engines raytrace and montecarlo; give --engine too"
             )
-        plain = TissueInput()
-        if self.engine == "raytrace" and (self.tissue.uncertainty_percent, self.tissue.seed) != (
-            plain.uncertainty_percent,
-            plain.seed,
+        if self.engine == "raytrace" and self.tissue != TissueInput(
+            curve=self.tissue.curve, spectrum=self.tissue.spectrum
         ):
             raise InputError(
-                "--uncertainty and --seed are for --engine montecarlo; the ray trace has none, leave them out"
+                "--uncertainty, --seed and --gpu are for --engine montecarlo; the ray trace has none of them, leave them out"
             )
         if self.cord_roi is not None and self.cord_file is None:
             raise InputError("--cord-roi chooses a structure of a file; give --cord FILE too")

@@ -147,6 +147,11 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         help="montecarlo: k=1 that its voxels within 20 mm shall reach, 0.05-20 (default 1)",
     )
     dose.add_argument("--seed", type=int, metavar="N", help="montecarlo: of its random numbers (default 1)")
+    dose.add_argument(
+        "--gpu",
+        action="store_true",
+        help="montecarlo: on a CUDA device (extra gpu); as on the CPU within statistics, not bit by bit",
+    )
     output = parser.add_argument_group("output of the day (the dwell time follows it)")
     output.add_argument(
         "--output-measured",
@@ -215,6 +220,7 @@ def request_from(args: argparse.Namespace, path: Path, series: str | None) -> Pl
         "spectrum": args.spectrum,
         "uncertainty_percent": args.uncertainty,
         "seed": args.seed,
+        "gpu": args.gpu or None,
     }
     tissue = {name: value for name, value in given.items() if value is not None}
     return PlanRequest(

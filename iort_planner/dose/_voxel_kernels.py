@@ -7,6 +7,7 @@ attenuation per mass is cm2/g. Direction vectors are unit vectors in the grid's 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -180,6 +181,12 @@ def _to_sphere(
 
 
 @compiled
+def add(cells: npt.NDArray[np.float32], voxel: int, column: int, value: float) -> None:
+    """Add to a score; a GPU has its own way, as many threads add to one cell (`_gpu_kernels`)."""
+    cells[voxel, column] += value
+
+
+@compiled
 def _fly(
     cells: npt.NDArray[np.float32],
     at: FloatArray,
@@ -200,9 +207,9 @@ def _fly(
     ``beyond`` in the first voxel whose end lies ``fence_cm`` along the ray or farther.
     """
     nk, nj, ni = shape
-    i = min(max(math.floor(at[0] + 0.5), 0), ni - 1)
-    j = min(max(math.floor(at[1] + 0.5), 0), nj - 1)
-    k = min(max(math.floor(at[2] + 0.5), 0), nk - 1)
+    i = min(max(int(math.floor(at[0] + 0.5)), 0), ni - 1)  # noqa: RUF046 - on a GPU floor gives a float
+    j = min(max(int(math.floor(at[1] + 0.5)), 0), nj - 1)  # noqa: RUF046 - on a GPU floor gives a float
+    k = min(max(int(math.floor(at[2] + 0.5)), 0), nk - 1)  # noqa: RUF046 - on a GPU floor gives a float
     dx, dy, dz = direction[0] / spacing_cm[0], direction[1] / spacing_cm[1], direction[2] / spacing_cm[2]
     step_x, step_y, step_z = 1 if dx > 0.0 else -1, 1 if dy > 0.0 else -1, 1 if dz > 0.0 else -1
     each_x = abs(1.0 / dx) if dx != 0.0 else _FAR
@@ -239,8 +246,8 @@ def _fly(
             else:
                 after = carried * math.exp(-thick)
                 mean = (carried - after) / per_cm
-            cells[voxel, 0] += mean * water
-            cells[voxel, 1] += mean * mu_en[row]
+            add(cells, voxel, 0, mean * water)
+            add(cells, voxel, 1, mean * mu_en[row])
             carried = after
             if gone >= fence_cm:
                 fence_cm = _FAR
@@ -272,6 +279,91 @@ def _fly(
         at[1] += hit_at * dy
         at[2] += hit_at * dz
     return hit
+
+
+class Scratch(NamedTuple):
+    """Room that one history needs at a time, for M materials: state (4,) uint64, the others float64."""
+
+    state: npt.NDArray[np.uint64]
+    at: FloatArray  # (3,) index (i, j, k)
+    direction: FloatArray  # (3,)
+    mu: FloatArray  # (M,)
+    mu_en: FloatArray  # (M,)
+
+
+@compiled
+def drawn_line(cumulative: FloatArray, share: float) -> int:
+    """The line in whose part of the cumulative share a number from 0 to 1 falls."""
+    low, high = 0, cumulative.size - 1
+    while low < high:
+        middle = (low + high) // 2
+        if cumulative[middle] <= share:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def one_history(
+    cells: npt.NDArray[np.float32],
+    history: int,
+    own: Scratch,
+    shift: FloatArray,
+    source: FloatArray,
+    spacing_cm: FloatArray,
+    shape: tuple[int, int, int],
+    lines: tuple[FloatArray, FloatArray, FloatArray],
+    t: KernelTables,
+    stretch: float,
+    roulette: float,
+    outer: tuple[float, float],
+) -> None:
+    """History number ``history`` of a batch; the others as in `scatter_batch`. Runs on the CPU and on a GPU."""
+    state, at, direction, mu, mu_en = own
+    line_kev, line_cdf, line_weight = lines
+    materials = t.mu_total.shape[0]
+    turn = history + 1.0
+    cosine = 2.0 * ((shift[0] + turn * _RECURRENCE[0]) % 1.0) - 1.0
+    phi = 2.0 * math.pi * ((shift[1] + turn * _RECURRENCE[1]) % 1.0)
+    line = drawn_line(line_cdf, (shift[2] + turn * _RECURRENCE[2]) % 1.0)
+    where = (shift[3] + turn * _RECURRENCE[3]) % 1.0
+    sine = math.sqrt(max(1.0 - cosine * cosine, 0.0))
+    direction[0], direction[1], direction[2] = sine * math.cos(phi), sine * math.sin(phi), cosine
+    for n in range(3):
+        at[n] = source[n]
+    energy, weight, carried = line_kev[line], line_weight[line], 0.0
+    while True:
+        low, part = grid_place(t, energy)
+        for m in range(materials):
+            mu[m] = t.mu_total[m, low] + part * (t.mu_total[m, low + 1] - t.mu_total[m, low])
+            mu_en[m] = t.mu_en[m, low] + part * (t.mu_en[m, low + 1] - t.mu_en[m, low])
+        fence_cm, beyond = _FAR, 1.0
+        if carried > 0.0:
+            fence_cm = _to_sphere(at, direction, source, spacing_cm, outer[0])
+            beyond = 1.0 / outer[1] if uniform(state) < outer[1] else 0.0
+        target = -math.log1p(-where) / stretch
+        voxel = _fly(cells, at, direction, spacing_cm, shape, mu, mu_en, carried, target, fence_cm, beyond)
+        if voxel < 0:
+            break
+        row = int(cells[voxel, 3])
+        coherent = t.mu_coherent[row, low] + part * (t.mu_coherent[row, low + 1] - t.mu_coherent[row, low])
+        incoherent = t.mu_incoherent[row, low] + part * (t.mu_incoherent[row, low + 1] - t.mu_incoherent[row, low])
+        weight *= math.exp((stretch - 1.0) * target) / stretch * (coherent + incoherent) / mu[row]
+        if weight < roulette:
+            if uniform(state) * roulette * 2.0 > weight:
+                break
+            weight = roulette * 2.0
+        if uniform(state) * (coherent + incoherent) < coherent:
+            cosine = rayleigh(state, t, row, energy)
+        else:
+            cosine, energy = compton(state, t, row, energy)
+        if energy < t.least_kev:
+            break
+        turned = rotated(direction[0], direction[1], direction[2], cosine, 2.0 * math.pi * uniform(state))
+        direction[0], direction[1], direction[2] = turned
+        where = uniform(state)
+        carried = weight * energy
 
 
 @compiled
@@ -317,50 +409,8 @@ def scatter_batch(
     outer : tuple of 2 float
         A ray that leaves a sphere of this radius round the source (cm) is scored beyond it with this chance, and then more.
     """
-    line_kev, line_cdf, line_weight = lines
     materials = t.mu_total.shape[0]
-    mu, mu_en = np.empty(materials), np.empty(materials)
-    at, direction, point = np.empty(3), np.empty(3), np.empty(4)
-    state = np.empty(4, np.uint64)
-    seed_state(state, seed, 0)
+    own = Scratch(np.empty(4, np.uint64), np.empty(3), np.empty(3), np.empty(materials), np.empty(materials))
+    seed_state(own.state, seed, 0)
     for history in range(histories):
-        for n in range(4):
-            point[n] = (shift[n] + (history + 1.0) * _RECURRENCE[n]) % 1.0
-        cosine, phi = 2.0 * point[0] - 1.0, 2.0 * math.pi * point[1]
-        sine = math.sqrt(max(1.0 - cosine * cosine, 0.0))
-        direction[0], direction[1], direction[2] = sine * math.cos(phi), sine * math.sin(phi), cosine
-        at[:] = source
-        line = min(int(np.searchsorted(line_cdf, point[2], side="right")), line_kev.size - 1)
-        energy, weight, carried = line_kev[line], line_weight[line], 0.0
-        where = point[3]
-        while True:
-            low, part = grid_place(t, energy)
-            for m in range(materials):
-                mu[m] = t.mu_total[m, low] + part * (t.mu_total[m, low + 1] - t.mu_total[m, low])
-                mu_en[m] = t.mu_en[m, low] + part * (t.mu_en[m, low + 1] - t.mu_en[m, low])
-            fence_cm, beyond = _FAR, 1.0
-            if carried > 0.0:
-                fence_cm = _to_sphere(at, direction, source, spacing_cm, outer[0])
-                beyond = 1.0 / outer[1] if uniform(state) < outer[1] else 0.0
-            target = -math.log1p(-where) / stretch
-            voxel = _fly(cells, at, direction, spacing_cm, shape, mu, mu_en, carried, target, fence_cm, beyond)
-            if voxel < 0:
-                break
-            row = int(cells[voxel, 3])
-            coherent = t.mu_coherent[row, low] + part * (t.mu_coherent[row, low + 1] - t.mu_coherent[row, low])
-            incoherent = t.mu_incoherent[row, low] + part * (t.mu_incoherent[row, low + 1] - t.mu_incoherent[row, low])
-            weight *= math.exp((stretch - 1.0) * target) / stretch * (coherent + incoherent) / mu[row]
-            if weight < roulette:
-                if uniform(state) * roulette * 2.0 > weight:
-                    break
-                weight = roulette * 2.0
-            if uniform(state) * (coherent + incoherent) < coherent:
-                cosine = rayleigh(state, t, row, energy)
-            else:
-                cosine, energy = compton(state, t, row, energy)
-            if energy < t.least_kev:
-                break
-            turned = rotated(direction[0], direction[1], direction[2], cosine, 2.0 * math.pi * uniform(state))
-            direction[0], direction[1], direction[2] = turned
-            where = uniform(state)
-            carried = weight * energy
+        one_history(cells, history, own, shift, source, spacing_cm, shape, lines, t, stretch, roulette, outer)

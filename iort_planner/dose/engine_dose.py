@@ -39,6 +39,8 @@ class EngineDose:
         0 where there are none.
     seconds : float
         What the computation took.
+    device : str
+        ``cpu`` or ``gpu``: what followed the scattered photons.
     """
 
     engine: str
@@ -52,6 +54,7 @@ class EngineDose:
     seconds: float = 0.0
     seed: int = 0
     threads: int = 1
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("to_water", "to_medium", "primary_to_water", "uncertainty_percent"):

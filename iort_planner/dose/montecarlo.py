@@ -8,7 +8,7 @@ mirror images of a cube give one and the same dose, so that their mean needs few
 Dose is collision kerma: at 50 kV an electron's range (40 um in water at 50 keV, 2 mm in lung's air at most) is below a voxel.
 
 Histories run in batches of one size, each with a seed of its own, and are summed in the order of the batches: the result
-does not depend on the number of threads.
+does not depend on the number of threads. On a GPU (`_gpu_kernels`) it is the same within statistics.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 from iort_planner.dose.engine_dose import EngineDose
 from iort_planner.dose.voxel_physics import VoxelPhysics, voxel_physics
-from iort_planner.errors import InputError
+from iort_planner.errors import InputError, TissueError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,6 +46,7 @@ _SUB_POINTS = np.array([8, 6, 4, 4] + [2] * 17, dtype=np.int64)
 # How histories are drawn, by trial on vertebrae: collisions fall slower than the true law by this factor, roulette below
 # this weight, and lines in proportion to what is left of their scatter behind 10 mm of water, a fifth as they are.
 _STRETCH, _ROULETTE, _LINES_AS_THEY_ARE, _LINES_BEHIND_CM = 0.7, 0.15, 0.2, 1.0
+_NO_GPU = "leave out --gpu, or install the extra gpu (pip install 'iort-planner[gpu]') beside the device's driver"
 _OUTER = (2.5, 0.4)  # beyond 25 mm fewer rays are followed, each for more
 
 
@@ -79,6 +80,7 @@ def run_montecarlo(
     uncertainty_percent: float = DEFAULT_UNCERTAINTY_PERCENT,
     seed: int = 1,
     threads: int | None = None,
+    gpu: bool = False,
     progress: Progress | None = None,
 ) -> EngineDose:
     """Dose in the tissues over the dose in water, with its statistical uncertainty.
@@ -93,6 +95,8 @@ def run_montecarlo(
     uncertainty_percent : float
         k=1, root mean square over the voxels within 20 mm of the source; where 5 % of them have over 1.5 times as much, it
         goes on.
+    gpu : bool
+        Follow the scattered photons on a CUDA device.
     progress : callable, optional
         Called with (histories so far, uncertainty in percent so far) after each round.
 
@@ -100,8 +104,11 @@ def run_montecarlo(
     ------
     InputError
         If the grid is of another form, or a number is out of its range.
+    TissueError
+        If a GPU is wanted and none can be used.
     """
     _require(tissue, histories, uncertainty_percent, seed)
+    kernel = _kernel(tissue, gpu=gpu)
     begun = time.perf_counter()
     workers = max(1, threads if threads is not None else os.cpu_count() or 1)
     physics = voxel_physics(tissue, spectrum)
@@ -110,7 +117,7 @@ def run_montecarlo(
     near = _near(tissue)
 
     def one_batch(job: tuple[VoxelPhysics, int]) -> npt.NDArray[np.float32]:
-        return _batch(job[0], job[1], seed)
+        return _batch(kernel, job[0], job[1], seed)
 
     done = rounds = 0
     with ThreadPoolExecutor(workers) as pool:
@@ -120,8 +127,9 @@ def run_montecarlo(
         while True:
             first = rounds * (ROUND_PATIENT + ROUND_WATER)
             jobs = [(physics if n < ROUND_PATIENT else in_water, first + n) for n in range(ROUND_PATIENT + ROUND_WATER)]
-            for start in range(0, len(jobs), workers):  # no more scores in memory than threads
-                part = jobs[start : start + workers]
+            at_once = 1 if gpu else workers
+            for start in range(0, len(jobs), at_once):  # no more scores in memory than threads
+                part = jobs[start : start + at_once]
                 for (which, _), score in zip(part, pool.map(one_batch, part), strict=True):
                     symmetric = which is in_water
                     (water_sums if symmetric else sums).add(score, symmetric=symmetric)
@@ -152,7 +160,27 @@ def run_montecarlo(
         seconds=time.perf_counter() - begun,
         seed=seed,
         threads=workers,
+        device="gpu" if gpu else "cpu",
     )
+
+
+def _kernel(tissue: TissueMap, *, gpu: bool) -> Callable[..., None]:
+    """What follows a batch of histories: on the CPU, or on a CUDA device."""
+    if not gpu:
+        from iort_planner.dose import _voxel_kernels
+
+        return _voxel_kernels.scatter_batch
+    try:
+        from iort_planner.dose import _gpu_kernels
+    except ImportError as e:
+        raise TissueError(f"--gpu: numba's CUDA target is missing ({e}); {_NO_GPU}") from e
+    if not _gpu_kernels.usable():
+        raise TissueError(f"--gpu: no CUDA device answers; {_NO_GPU}")
+    if len(tissue.materials) > _gpu_kernels.MOST_MATERIALS:
+        raise TissueError(
+            f"--gpu: {len(tissue.materials)} materials, where a GPU's thread holds {_gpu_kernels.MOST_MATERIALS}; leave out --gpu"
+        )
+    return _gpu_kernels.scatter_batch
 
 
 def _require(tissue: TissueMap, histories: int | None, uncertainty_percent: float, seed: int) -> None:
@@ -180,13 +208,11 @@ def _near(tissue: TissueMap) -> npt.NDArray[np.bool_]:
     return np.asarray((away <= max(WITHIN_MM, 1.5 * least)) & (away > least), dtype=np.bool_)
 
 
-def _batch(physics: VoxelPhysics, number: int, seed: int) -> npt.NDArray[np.float32]:
+def _batch(kernel: Callable[..., None], physics: VoxelPhysics, number: int, seed: int) -> npt.NDArray[np.float32]:
     """Score of one batch; its random numbers depend on the seed and its number alone."""
-    from iort_planner.dose import _voxel_kernels
-
     generator = np.random.default_rng([seed, number])
     cells = physics.cells()
-    _voxel_kernels.scatter_batch(
+    kernel(
         cells,
         BATCH_HISTORIES,
         int(generator.integers(1, 2**62)),

@@ -26,7 +26,8 @@ class PlanTissue:
 
     ``voxels`` counts voxels by material, with those whose HU were not believed; ``statistical_percent`` is k=1 at the
     canal's point, of a ray trace half the 95th percentile of its differences from the Monte Carlo engine.
-    ``canal_ratio`` and ``prescription_ratio`` are the dose there over the dose in water.
+    ``canal_ratio`` and ``prescription_ratio`` are the dose there over the dose in water. ``device`` is ``cpu`` or ``gpu``: a
+    GPU repeats its numbers within rounding only.
     """
 
     engine: str
@@ -39,6 +40,7 @@ class PlanTissue:
     voxels: dict[str, int]
     histories: int
     seed: int
+    device: str
     canal_point_lps_mm: Vector
     canal_ratio: float
     prescription_ratio: float | None

@@ -47,12 +47,15 @@ class TissueInput:
         k=1 that the voxels within 20 mm shall reach.
     seed : int
         Of the random numbers.
+    gpu : bool
+        The Monte Carlo on a CUDA device.
     """
 
     curve: str = library.DEFAULT_CURVE
     spectrum: str = library.DEFAULT_SPECTRUM
     uncertainty_percent: float = 1.0
     seed: int = 1
+    gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,7 +97,12 @@ def run_tissue_engine(
         from iort_planner.dose.montecarlo import run_montecarlo
 
         dose = run_montecarlo(
-            tissue, lines, uncertainty_percent=given.uncertainty_percent, seed=given.seed, progress=progress
+            tissue,
+            lines,
+            uncertainty_percent=given.uncertainty_percent,
+            seed=given.seed,
+            gpu=given.gpu,
+            progress=progress,
         )
     return TissueDose(dose=dose, tissue=tissue, curve=read, spectrum=lines)
 
@@ -158,6 +166,7 @@ def with_tissue(
         voxels=dict(found.tissue.counts),
         histories=engine.histories,
         seed=engine.seed,
+        device=engine.device,
         canal_point_lps_mm=describe.vector(wall[hottest]),
         canal_ratio=dose_gy / result.canal_max_gy,
         prescription_ratio=of_water,

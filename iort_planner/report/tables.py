@@ -354,7 +354,11 @@ def _dose(plan: Plan) -> Rows:
 def _tissue_text(tissue: PlanTissue) -> str:
     """What the dose in bone rests on; the time follows the value in water."""
     taken = ", ".join(f"{name} {count}" for name, count in tissue.voxels.items() if count)
-    by = f"{tissue.histories:.2g} histories, seed {tissue.seed}, " if tissue.histories else ""
+    by = (
+        f"{tissue.histories:.2g} histories, seed {tissue.seed}{', on a GPU' * (tissue.device == 'gpu')}, "
+        if tissue.histories
+        else ""
+    )
     return (
         f"{tissue.engine}: canal {tissue.canal_ratio:.2f} of the dose in water; {by}{tissue.statistical_percent:.1f} % (k=1) "
         f"there; HU curve {tissue.curve}, spectrum {tissue.spectrum}; {tissue.spacing_mm:g} mm voxels taken for: {taken}. The "

@@ -1,4 +1,6 @@
-"""Time and uncertainty of the engines that know bone: python -m tests.benchmarks.bone_time [--uncertainty 1] [--threads 2].
+"""Time and uncertainty of the engines that know bone.
+
+python -m tests.benchmarks.bone_time [--uncertainty 1] [--threads 2] [--gpu]
 
 The case is the reference phantom, 1 mm voxels, 50 mm round the source for the Monte Carlo and a cube of 80 mm for the ray trace.
 Compiled code is loaded before anything is timed. Run it on a machine that does nothing else; the load is printed.
@@ -37,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--uncertainty", type=float, default=1.0, help="percent, k=1, root mean square within 20 mm")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--gpu", action="store_true", help="the Monte Carlo on a CUDA device")
     args = parser.parse_args()
     phantom, spectrum, table = phantom_of(-1), read_spectrum(), read_table("reference-needle-50kv")
     small = tissue_of(phantom, 1.0, 40.0)
@@ -44,10 +47,14 @@ def main() -> None:
     dose_on_grid(table, [small.source_lps_mm], [60.0], small.grid)
     rays = best_of(5, lambda: run_raytrace(small, spectrum, threads=args.threads))
     water = best_of(20, lambda: dose_on_grid(table, [small.source_lps_mm], [60.0], small.grid))
-    run_montecarlo(tissue_of(phantom, 4.0, 20.0), spectrum, histories=1, threads=args.threads)
+    run_montecarlo(tissue_of(phantom, 4.0, 20.0), spectrum, histories=1, threads=args.threads, gpu=args.gpu)
     cpu = time.process_time()
     engine = run_montecarlo(
-        tissue_of(phantom, 1.0, 50.0), spectrum, uncertainty_percent=args.uncertainty, threads=args.threads
+        tissue_of(phantom, 1.0, 50.0),
+        spectrum,
+        uncertainty_percent=args.uncertainty,
+        threads=args.threads,
+        gpu=args.gpu,
     )
     cpu = time.process_time() - cpu
     rms, most = engine.spread_percent(WITHIN_MM)
@@ -57,6 +64,7 @@ def main() -> None:
                 "montecarlo_seconds": round(engine.seconds, 1),
                 "montecarlo_cpu_seconds": round(cpu, 1),
                 "threads": engine.threads,
+                "device": engine.device,
                 "histories": engine.histories,
                 "histories_per_second": round(engine.histories / engine.seconds),
                 "rms_percent_within_20_mm": round(rms, 3),
