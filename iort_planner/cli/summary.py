@@ -143,7 +143,7 @@ def _tissue(plan: Plan) -> Iterator[tuple[str, str]]:
     counts = {name: count for name, count in tissue.voxels.items() if name != REPLACED}
     shown = sorted(((count, name) for name, count in counts.items() if count), reverse=True)[:4]
     total = sum(counts.values())
-    yield "", f"taken for: {', '.join(f'{name} {100.0 * count / total:.0f} %' for count, name in shown)}"
+    yield "", f"taken for: {', '.join(f'{100.0 * count / total:.0f} % {name}' for count, name in shown)}"
 
 
 def _given_by_hand(plan: Plan) -> Iterator[tuple[str, str]]:

@@ -353,7 +353,7 @@ def _dose(plan: Plan) -> Rows:
 
 def _tissue_text(tissue: PlanTissue) -> str:
     """What the dose in bone rests on; the time follows the value in water."""
-    taken = ", ".join(f"{name} {count}" for name, count in tissue.voxels.items() if count)
+    taken = ", ".join(f"{count} {name}" for name, count in tissue.voxels.items() if count)
     by = (
         f"{tissue.histories:.2g} histories, seed {tissue.seed}{', on a GPU' * (tissue.device == 'gpu')}, "
         if tissue.histories
