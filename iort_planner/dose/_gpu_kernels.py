@@ -1,4 +1,4 @@
-"""The histories of `_voxel_kernels` on a CUDA device: the same functions, compiled a second time for it.
+"""The histories of `_scatter_kernels` on a CUDA device: the same functions, compiled a second time for it.
 
 numba's CPU functions cannot be called from a device, so their Python code is bound to device versions of what they call.
 All is shared but `add`: there, many threads add to one cell. Each history has a random stream of its own, and sums in
@@ -17,8 +17,8 @@ import numpy as np
 from numba import cuda as _cuda
 from numba import float64, uint64
 
-from iort_planner.dose import _photon_kernels, _voxel_kernels
-from iort_planner.dose._voxel_kernels import Scratch
+from iort_planner.dose import _photon_kernels, _scatter_kernels
+from iort_planner.dose._scatter_kernels import Scratch
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,7 +28,7 @@ THREADS = 128  # of a block: a history needs many registers
 MOST_MATERIALS = 32  # of a tissue map, in a thread's own memory
 _SHARED = (  # each after those that it calls
     (_photon_kernels, ("mixed", "seed_state", "uniform", "rotated", "grid_place", "linear", "compton", "rayleigh")),
-    (_voxel_kernels, ("_to_sphere", "_fly", "drawn_line", "one_history")),
+    (_scatter_kernels, ("_to_sphere", "_fly", "drawn_line", "one_history")),
 )
 
 
@@ -74,7 +74,7 @@ def usable() -> bool:
 
 
 def scatter_batch(cells: npt.NDArray[np.float32], histories: int, *others: Any) -> None:
-    """`_voxel_kernels.scatter_batch` on the device; ``cells`` on the host is written."""
+    """`_scatter_kernels.scatter_batch` on the device; ``cells`` on the host is written."""
     there = cuda.to_device(cells)
     _batch[-(-histories // THREADS), THREADS](there, histories, *(_on_device(each) for each in others))
     there.copy_to_host(cells)

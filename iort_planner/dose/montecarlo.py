@@ -1,7 +1,7 @@
 """The Monte Carlo engine: dose in the tissues of a `TissueMap` over the dose in water.
 
 The unscattered photons' dose is computed exactly, ray by ray and line by line of the spectrum; only the scattered photons' is
-sampled (`_voxel_kernels`). The same is done with water in every voxel, and the result is the ratio of the two sums: what
+sampled (`_scatter_kernels`). The same is done with water in every voxel, and the result is the ratio of the two sums: what
 the applicator, the spectrum's strength and the grid's limited size do is in both. In water all 48 turns and
 mirror images of a cube give one and the same dose, so that their mean needs few histories.
 
@@ -167,9 +167,9 @@ def run_montecarlo(
 def _kernel(tissue: TissueMap, *, gpu: bool) -> Callable[..., None]:
     """What follows a batch of histories: on the CPU, or on a CUDA device."""
     if not gpu:
-        from iort_planner.dose import _voxel_kernels
+        from iort_planner.dose import _scatter_kernels
 
-        return _voxel_kernels.scatter_batch
+        return _scatter_kernels.scatter_batch
     try:
         from iort_planner.dose import _gpu_kernels
     except ImportError as e:

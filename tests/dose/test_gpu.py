@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SAME_STREAMS = """
 import numpy as np
-from iort_planner.dose import _gpu_kernels, _voxel_kernels
+from iort_planner.dose import _gpu_kernels, _scatter_kernels
 from iort_planner.dose._photon_kernels import seed_state
 from iort_planner.dose.spectrum import read_spectrum
 from iort_planner.dose.voxel_physics import voxel_physics
@@ -34,12 +34,12 @@ rest = (np.array([0.1, 0.7, 0.3, 0.9]), physics.source_index, physics.spacing_cm
 there, here = physics.cells(), physics.cells()
 _gpu_kernels.scatter_batch(there, 300, 7, *rest)
 materials = physics.tables.mu_total.shape[0]
-own = _voxel_kernels.Scratch(
+own = _scatter_kernels.Scratch(
     np.empty(4, np.uint64), np.empty(3), np.empty(3), np.empty(materials), np.empty(materials)
 )
 for history in range(300):  # on the CPU, a stream for each history as on the device
     seed_state(own.state, 7, history)
-    _voxel_kernels.one_history(here, history, own, *rest)
+    _scatter_kernels.one_history(here, history, own, *rest)
 assert here[:, 0].sum() > 0.0
 np.testing.assert_allclose(there, here, rtol=2e-4, atol=1e-5 * float(here[:, :2].max()))
 """
