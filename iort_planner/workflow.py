@@ -118,16 +118,7 @@ class PlanRequest:
             raise InputError("--canal-roi chooses a structure of a file; give --canal FILE too")
         if self.engine not in ENGINES:
             raise InputError(f"--engine {self.engine!r} must be one of {', '.join(ENGINES)}")
-        if self.engine not in TISSUE_ENGINES and self.tissue != TissueInput():
-            raise InputError(
-                "--hu-curve, --spectrum, --uncertainty, --seed, --gpu are for engines raytrace and montecarlo; give --engine too"
-            )
-        if self.engine == "raytrace" and self.tissue != TissueInput(
-            curve=self.tissue.curve, spectrum=self.tissue.spectrum
-        ):
-            raise InputError(
-                "--uncertainty, --seed and --gpu are for --engine montecarlo; the ray trace has none of them, leave them out"
-            )
+        self.tissue.require_for(self.engine)
         if self.cord_roi is not None and self.cord_file is None:
             raise InputError("--cord-roi chooses a structure of a file; give --cord FILE too")
 

@@ -11,7 +11,7 @@ import numpy as np
 from iort_planner import biology as bio
 from iort_planner import library
 from iort_planner.dose.points import rate_at_points
-from iort_planner.errors import DepthDoseRangeError
+from iort_planner.errors import DepthDoseRangeError, InputError
 from iort_planner.planning import describe
 from iort_planner.planning import plan as p
 from iort_planner.units import Quantity, rbe_weighted
@@ -56,6 +56,22 @@ class TissueInput:
     uncertainty_percent: float = 1.0
     seed: int = 1
     gpu: bool = False
+
+    def require_for(self, engine: str) -> None:
+        """Stop where something is given that an engine does not read.
+
+        Raises
+        ------
+        InputError
+        """
+        if engine not in TISSUE_ENGINES and self != TissueInput():
+            raise InputError(
+                "--hu-curve, --spectrum, --uncertainty, --seed, --gpu are for engines raytrace and montecarlo; give --engine too"
+            )
+        if engine == "raytrace" and self != TissueInput(curve=self.curve, spectrum=self.spectrum):
+            raise InputError(
+                "--uncertainty, --seed and --gpu are for --engine montecarlo; the ray trace has none of them, leave them out"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -13,8 +13,9 @@ import SimpleITK as sitk  # noqa: N813
 from iort_planner.cli.main import main
 from iort_planner.dose.engine_dose import REPLACED
 from iort_planner.dose.tissue import require_hu
-from iort_planner.errors import TissueError
+from iort_planner.errors import InputError, TissueError
 from iort_planner.imaging.series import load_series
+from iort_planner.planning.tissue_engine import TissueInput
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +126,16 @@ def test_a_spectrum_of_the_shipped_ones_name_but_other_photons_has_no_scatter_mo
     options = ["--engine", "raytrace", "--spectrum", str(other), "--no-pictures", "--quiet"]
     assert main(["plan", str(small_phantom / "scan"), "--out", str(tmp_path / "plan"), *options]) == 2
     assert "no scatter model was fitted with spectrum needle-50kv.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("engine", "given", "said"),
+    [
+        ("water", TissueInput(seed=2), "give --engine too"),
+        ("raytrace", TissueInput(uncertainty_percent=2.0), "for --engine montecarlo"),
+        ("raytrace", TissueInput(gpu=True), "for --engine montecarlo"),
+    ],
+)
+def test_what_an_engine_does_not_read_is_refused_and_not_ignored(engine: str, given: TissueInput, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        given.require_for(engine)
