@@ -108,14 +108,19 @@ def slices(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def photons(*, quiet: bool) -> Iterator[Callable[..., None]]:
-    """A bar of photons on stderr with the remaining time; call it with (done, all, note): their number may change on the way."""
+def photons(*, quiet: bool, position: int = 0) -> Iterator[Callable[..., None]]:
+    """A bar of photons on stderr with the remaining time; call it with (done, all, note): their number may change on the way.
+
+    ``position`` 1 is the line below another bar.
+    """
     if quiet or sys.stderr is None:
         yield lambda _done, _all, _note="": None
         return
     from tqdm import tqdm
 
-    with tqdm(file=sys.stderr, leave=False, disable=None, unit="", unit_scale=True, desc="photons", position=1) as bar:
+    with tqdm(
+        file=sys.stderr, leave=False, disable=None, unit="", unit_scale=True, desc="photons", position=position
+    ) as bar:
 
         def done(count: int, total: int, note: str = "") -> None:
             bar.total = total
@@ -131,7 +136,7 @@ def histories(*, quiet: bool, wanted_percent: float) -> Iterator[Callable[[int, 
 
     The uncertainty falls with the root of the histories: the first ones tell how many it takes to ``wanted_percent``.
     """
-    with photons(quiet=quiet) as bar:
+    with photons(quiet=quiet, position=1) as bar:
         yield lambda done, percent: bar(
             done, max(int(done * (percent / wanted_percent) ** 2), done), f"{percent:.2f} % (k=1)"
         )

@@ -62,9 +62,9 @@ def _fly(
     ``beyond`` in the first voxel whose end lies ``fence_cm`` along the ray or farther.
     """
     nk, nj, ni = shape
-    i = min(max(int(math.floor(at[0] + 0.5)), 0), ni - 1)  # noqa: RUF046 - on a GPU floor gives a float
-    j = min(max(int(math.floor(at[1] + 0.5)), 0), nj - 1)  # noqa: RUF046 - on a GPU floor gives a float
-    k = min(max(int(math.floor(at[2] + 0.5)), 0), nk - 1)  # noqa: RUF046 - on a GPU floor gives a float
+    i = min(max(int(at[0] + 0.5), 0), ni - 1)
+    j = min(max(int(at[1] + 0.5), 0), nj - 1)
+    k = min(max(int(at[2] + 0.5), 0), nk - 1)
     dx, dy, dz = direction[0] / spacing_cm[0], direction[1] / spacing_cm[1], direction[2] / spacing_cm[2]
     step_x, step_y, step_z = 1 if dx > 0.0 else -1, 1 if dy > 0.0 else -1, 1 if dz > 0.0 else -1
     each_x = abs(1.0 / dx) if dx != 0.0 else _FAR

@@ -136,6 +136,11 @@ def require_hu(volume: Volume) -> None:
         )
 
 
+def materials_of(curve: HuCurve) -> tuple[Material, ...]:
+    """What `tissue_map` tells apart, in its order: water, the curve's tissues, bone cement, and last metal."""
+    return (read_material("water"), *curve.tissues, curve.cement, curve.metal)
+
+
 def tissue_map(
     volume: Volume,
     curve: HuCurve,
@@ -190,7 +195,7 @@ def tissue_map(
     return TissueMap(
         grid=grid,
         source_lps_mm=needle.source_lps_mm,
-        materials=(water, *curve.tissues, curve.cement, curve.metal),
+        materials=materials_of(curve),
         material=material,
         density_g_cm3=density,
         counts=tuple(counts),

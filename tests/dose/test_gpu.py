@@ -1,6 +1,7 @@
-"""The Monte Carlo's GPU form, in numba's CUDA simulator: no device is needed, and it is told from a real one only by its speed.
+"""The Monte Carlo's GPU form, in numba's CUDA simulator, which needs no device: it runs the kernel's Python.
 
-The simulator must be chosen before numba is imported: each test runs a process of its own.
+What it does not show, types and memory of a device, `tests.sweeps.gpu_compiles` shows in part. The simulator must be chosen
+before numba is imported: each test runs a process of its own.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def canal_rate(run: TissueRun, dose: EngineDose) -> float:
     table = read_table("reference-needle-50kv")
     axis = np.array([0.0, 0.0, 1.0])  # the table has no anisotropy
     index = np.rint(run.tissue.grid.lps_to_index(run.wall_lps_mm)).astype(np.int64)
-    lit = ~run.shadow()[tuple(index.T[::-1])]
+    lit = ~run.shadow[tuple(index.T[::-1])]
     wall = run.wall_lps_mm[lit]
     return float(np.nanmax(rate_at_points(table, run.tissue.source_lps_mm, axis, wall) * dose.ratio_at(wall)))
 
@@ -144,7 +144,7 @@ def main() -> None:
         f"{len(test)} phantoms, not fitted: {spread(voxels)}; canals: {spread(canals)}, largest {np.abs(canals).max():.1f} %"
     )
     if args.fit:
-        args.out.write_text(_toml(model, voxels, canals, inside), encoding="utf-8")
+        args.out.write_text(_toml(model, voxels, canals, inside, args.spacing), encoding="utf-8")
 
 
 def _seeds(seeds: list[int]) -> str:
@@ -153,7 +153,7 @@ def _seeds(seeds: list[int]) -> str:
     return f"{len(seeds)}: seeds {f'{min(seeds)} to {max(seeds)}' if whole else ' '.join(map(str, seeds))}"
 
 
-def _toml(model: ScatterModel, voxels: FloatArray, canals: FloatArray, inside: str) -> str:
+def _toml(model: ScatterModel, voxels: FloatArray, canals: FloatArray, inside: str, spacing_mm: float) -> str:
     lines = [
         f"# iort_planner ray trace, scatter model for spectrum {read_spectrum().key}; made by tests/sweeps/raytrace_fit.py",
         f'origin = "{model.origin}"',
@@ -165,7 +165,7 @@ def _toml(model: ScatterModel, voxels: FloatArray, canals: FloatArray, inside: s
         f"median_percent = {np.median(np.abs(voxels)):.2f}",
         f"p95_percent = {np.quantile(np.abs(voxels), 0.95):.2f}",
         f"bias_percent = {np.median(voxels):.2f}",
-        f"canal_most_percent = {np.abs(canals).max():.2f}",
+        f"canal_most_percent = {np.abs(canals).max():.2f}  # with voxels of {spacing_mm:g} mm",
         "[water]",
         f"distance_mm = {model.distance_mm.tolist()}",
         f"primary_fraction = {model.primary_fraction.tolist()}",

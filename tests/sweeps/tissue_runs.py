@@ -14,10 +14,9 @@ import numpy as np
 
 from iort_planner.dose.engine_dose import EngineDose
 from iort_planner.dose.hu_curve import read_curve
-from iort_planner.dose.materials import read_material
 from iort_planner.dose.montecarlo import run_montecarlo
 from iort_planner.dose.spectrum import read_spectrum
-from iort_planner.dose.tissue import TissueMap, tissue_map
+from iort_planner.dose.tissue import TissueMap, materials_of, tissue_map
 from iort_planner.geometry.needle import manual_needle
 from iort_planner.imaging.volume import ImageGrid
 from iort_planner.phantom import Phantom, build, find_spec, read_spec
@@ -37,32 +36,19 @@ _SHADE_STEP_MM = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TissueRun:
-    """A phantom's tissues, the Monte Carlo engine's dose in them, and its canal's wall (N, 3) mm."""
+    """A phantom's tissues, the Monte Carlo engine's dose in them, its canal's wall (N, 3) mm, and metal with its shadow."""
 
     seed: int
     tissue: TissueMap
     dose: EngineDose
     wall_lps_mm: FloatArray
 
+    shadow: npt.NDArray[np.bool_]
+
     def judged(self) -> npt.NDArray[np.bool_]:
         """Voxels 5 to 30 mm from the source, without metal and its shadow."""
         away = self.tissue.grid.distances_mm(self.tissue.source_lps_mm)
-        return np.asarray((away >= NEAR_MM) & (away <= FAR_MM) & ~self.shadow(), dtype=np.bool_)
-
-    def shadow(self) -> npt.NDArray[np.bool_]:
-        """Voxels of metal and those whose line of sight to the source meets a voxel of metal."""
-        metal = self.tissue.material == len(self.tissue.materials) - 1
-        if not metal.any():
-            return np.zeros(metal.shape, np.bool_)
-        grid, source = self.tissue.grid, self.tissue.source_lps_mm
-        index = np.stack(list(np.indices(metal.shape))[::-1], axis=-1).reshape(-1, 3).astype(np.float64)
-        start = grid.lps_to_index(source)
-        steps = int(float(grid.distances_mm(source).max()) / _SHADE_STEP_MM) + 1
-        shaded = metal.reshape(-1).copy()
-        for part in np.linspace(0.0, 1.0, steps):
-            i, j, k = np.rint(start + part * (index - start)).astype(np.int64).T
-            shaded |= metal[k, j, i]
-        return np.asarray(shaded.reshape(metal.shape))
+        return np.asarray((away >= NEAR_MM) & (away <= FAR_MM) & ~self.shadow, dtype=np.bool_)
 
     def noise_percent(self) -> float:
         """Root mean square of the Monte Carlo's own uncertainty, k=1, in the voxels that are judged."""
@@ -93,8 +79,27 @@ def wall_of(phantom: Phantom, reach_mm: float) -> FloatArray:
     return np.asarray(points[np.linalg.norm(points - source, axis=1) < reach_mm], dtype=np.float64)
 
 
+def metal_shadow(tissue: TissueMap) -> npt.NDArray[np.bool_]:
+    """Voxels of metal (the last material) and those whose line of sight to the source meets a voxel of metal."""
+    metal = tissue.material == len(tissue.materials) - 1
+    if not metal.any():
+        return np.zeros(metal.shape, np.bool_)
+    grid, source = tissue.grid, tissue.source_lps_mm
+    index = np.stack(list(np.indices(metal.shape))[::-1], axis=-1).reshape(-1, 3).astype(np.float64)
+    start = grid.lps_to_index(source)
+    steps = int(float(grid.distances_mm(source).max()) / _SHADE_STEP_MM) + 1
+    shaded = metal.reshape(-1).copy()
+    for part in np.linspace(0.0, 1.0, steps):
+        i, j, k = np.rint(start + part * (index - start)).astype(np.int64).T
+        shaded |= metal[k, j, i]
+    return np.asarray(shaded.reshape(metal.shape))
+
+
 def run_of(folder: Path, seed: int, *, spacing_mm: float, reach_mm: float, uncertainty_percent: float) -> TissueRun:
-    """A run that is kept in the folder, or made and put there; the name holds what it depends on."""
+    """A run that is kept in the folder, or made and put there; the name holds the files it rests on.
+
+    It does not hold the code: after a change to engine, curve reader or phantoms begin a new folder.
+    """
     spectrum, curve = read_spectrum(), read_curve()
     name = (
         f"{seed}-{spacing_mm:g}mm-{reach_mm:g}mm-{uncertainty_percent:g}-{spectrum.sha256[:8]}-{curve.sha256[:8]}.npz"
@@ -137,7 +142,7 @@ def _read(path: Path, seed: int, spacing_mm: float) -> TissueRun:
     tissue = TissueMap(
         grid=grid,
         source_lps_mm=kept["source"],
-        materials=(read_material("water"), *curve.tissues, curve.cement, curve.metal),
+        materials=materials_of(curve),
         material=kept["material"],
         density_g_cm3=kept["density"],
     )
@@ -152,7 +157,7 @@ def _read(path: Path, seed: int, spacing_mm: float) -> TissueRun:
         histories=int(kept["histories"]),
         seconds=float(kept["seconds"]),
     )
-    return TissueRun(seed=seed, tissue=tissue, dose=dose, wall_lps_mm=kept["wall"])
+    return TissueRun(seed=seed, tissue=tissue, dose=dose, wall_lps_mm=kept["wall"], shadow=metal_shadow(tissue))
 
 
 def main() -> None:
