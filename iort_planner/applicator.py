@@ -29,6 +29,15 @@ class DepthReference(StrEnum):
     TIP = "tip"
 
 
+class NeedleContent(StrEnum):
+    """What fills the metal sheath of a needle: nothing, the source's probe, or metal."""
+
+    AIR = "air"
+    PROBE = "probe"
+    SOLID = "solid"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applicator:
     """Geometry of a needle applicator and its guide cannula.
@@ -49,6 +58,11 @@ class Applicator:
         Tip to hub.
     cannula_inner_diameter_mm, cannula_outer_diameter_mm, cannula_length_mm : float
         Guide cannula; its outer diameter may be unknown (None).
+    inner_diameter_mm : float or None
+        Bore of the metal sheath; None if not stated.
+    content : NeedleContent
+        What is inside the sheath while the scan is made: ``air``, ``probe``, ``solid`` (a stylet, or no bore at all), or
+        ``unknown``.
     origin : str
         Where each number comes from.
     clinical : bool
@@ -74,6 +88,8 @@ class Applicator:
     origin: str
     clinical: bool
     cannula_outer_diameter_mm: float | None = None
+    inner_diameter_mm: float | None = None
+    content: NeedleContent = NeedleContent.UNKNOWN
     file: str = ""
     sha256: str = ""
 
@@ -81,12 +97,23 @@ class Applicator:
         where = f"applicator {self.name!r}"
         for key in _LENGTHS:
             value = getattr(self, key)
-            if value is None and key == "cannula_outer_diameter_mm":
+            if value is None and key in _OPTIONAL_LENGTHS:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ApplicatorError(f"{where}: {key} must be a number in mm, got {value!r}")
             if not (math.isfinite(value) and 0.0 < value <= 1000.0):
                 raise ApplicatorError(f"{where}: {key} = {value:g} mm must lie above 0 and up to 1000 mm")
+        try:
+            object.__setattr__(self, "content", NeedleContent(self.content))
+        except ValueError as error:
+            raise ApplicatorError(
+                f"{where}: content = {self.content!r} must be one of: {', '.join(NeedleContent)}"
+            ) from error
+        bore = self.inner_diameter_mm
+        if bore is not None and not bore < self.outer_diameter_mm:
+            raise ApplicatorError(
+                f"{where}: inner_diameter_mm = {bore:g} must be less than outer_diameter_mm = {self.outer_diameter_mm:g}"
+            )
         if not self.tip_to_source_mm < self.radiolucent_tip_length_mm:
             raise ApplicatorError(
                 f"{where}: tip_to_source_mm = {self.tip_to_source_mm:g} must be less than "
@@ -151,8 +178,11 @@ _LENGTHS = (
     "cannula_inner_diameter_mm",
     "cannula_outer_diameter_mm",
     "cannula_length_mm",
+    "inner_diameter_mm",
 )
-_REQUIRED = {"name", "origin", "clinical", *_LENGTHS} - {"cannula_outer_diameter_mm"}
+_OPTIONAL_LENGTHS = {"cannula_outer_diameter_mm", "inner_diameter_mm"}
+_OPTIONAL = _OPTIONAL_LENGTHS | {"content"}
+_REQUIRED = {"name", "origin", "clinical", *_LENGTHS} - _OPTIONAL_LENGTHS
 
 
 def unit_vector(vector: FloatArray, name: str) -> FloatArray:
@@ -194,11 +224,13 @@ def read_applicator(name_or_path: str | Path = library.DEFAULT_APPLICATOR) -> Ap
         raise ApplicatorError(
             f"applicator file {path.name}: not valid TOML ({error}); see docs/file-formats.md"
         ) from error
-    missing, unknown = _REQUIRED - content.keys(), content.keys() - _REQUIRED - {"cannula_outer_diameter_mm"}
+    missing, unknown = _REQUIRED - content.keys(), content.keys() - _REQUIRED - _OPTIONAL
     if missing or unknown:
         what = f"lacks {', '.join(sorted(missing))}" if missing else f"has unknown keys {', '.join(sorted(unknown))}"
         raise ApplicatorError(f"applicator file {path.name}: {what}; see docs/file-formats.md")
-    for key, kind in (("name", str), ("origin", str), ("clinical", bool)):
+    for key, kind in (("name", str), ("origin", str), ("clinical", bool), ("content", str)):
+        if key in _OPTIONAL and key not in content:
+            continue
         if not isinstance(content[key], kind) or content[key] == "":
             raise ApplicatorError(f"applicator file {path.name}: {key} = {content[key]!r} must be a {kind.__name__}")
     try:
