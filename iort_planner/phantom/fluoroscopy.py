@@ -18,13 +18,14 @@ from scipy import ndimage
 from iort_planner.errors import PhantomError
 from iort_planner.imaging.volume import Volume
 from iort_planner.phantom.scan import grid_of, ideal_image, pose_of, uid_of
+from iort_planner.phantom.scanner import spread
 from iort_planner.phantom.streaks import BeamSet
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from iort_planner.imaging.volume import ImageGrid
-    from iort_planner.phantom.spec_model import PhantomSpec
+    from iort_planner.phantom.spec_model import Kernel, PhantomSpec
     from iort_planner.units import FloatArray
 
 FIELD_MM = (118.0, 118.0, 105.0)
@@ -96,7 +97,7 @@ def fluoroscopy(spec: PhantomSpec, seed: int, c_arm: CArm | None = None) -> Volu
     Parameters
     ----------
     spec : PhantomSpec
-        Its ``scanner`` and its grid's size, spacing and offset are not used; the grid's turn is.
+        Of its ``scanner`` only the kernel and the metal's cupping are used, of its grid only the turn.
     seed : int
     c_arm : CArm, optional
         Else the one of the seed.
@@ -125,11 +126,11 @@ def fluoroscopy(spec: PhantomSpec, seed: int, c_arm: CArm | None = None) -> Volu
         scanner=replace(spec.scanner, streak_amplitude=c_arm.streak_amplitude),
     )
     grid, pose = grid_of(own), pose_of(own)
-    if not in_field(grid, pose.tip_lps_mm):
+    if pose.build.parts == "needle" and not in_field(grid, pose.tip_lps_mm):
         raise PhantomError(f"phantom {spec.name!r}: the needle's tip lies outside the C-arm's field of view")
     others = tuple(pose_of(own, needle) for needle in own.extra_needles)
     hu, _ = ideal_image(own, grid, (pose, *others), seed, c_arm.beams)
-    grey = _grey(hu, grid, c_arm)
+    grey = _grey(hu, grid, c_arm, spec.scanner.kernel)
     grey += _noise(grid, c_arm, np.random.default_rng([seed, 4]))
     values = np.clip(np.rint(grey), 1, min(c_arm.cut_grey, _HIGHEST_GREY)).astype(np.int16)
     values[:, np.hypot(*_offsets_mm(grid)) > FIELD_RADIUS_MM] = 0
@@ -160,9 +161,9 @@ def _offsets_mm(grid: ImageGrid) -> tuple[FloatArray, FloatArray]:
     return (i[None, :] - middle[0]) * grid.spacing_mm[0], (j[:, None] - middle[1]) * grid.spacing_mm[1]
 
 
-def _grey(hu: npt.NDArray[np.float32], grid: ImageGrid, c_arm: CArm) -> npt.NDArray[np.float32]:
+def _grey(hu: npt.NDArray[np.float32], grid: ImageGrid, c_arm: CArm, kernel: Kernel) -> npt.NDArray[np.float32]:
     """Blurred attenuation as grey, with scatter, cupping and shading: smooth over the field of view."""
-    blurred = ndimage.gaussian_filter(hu, c_arm.blur_mm / c_arm.spacing_mm, mode="nearest")
+    blurred = spread(hu, (c_arm.blur_mm,) * 3, (c_arm.spacing_mm,) * 3, kernel)
     attenuation: npt.NDArray[np.float32] = np.maximum(1.0 + blurred / np.float32(1000.0), np.float32(-1.0))
     x, y = (offset / FIELD_RADIUS_MM for offset in _offsets_mm(grid))
     cup = 1.0 - c_arm.cupping * np.clip(1.0 - (x * x + y * y), 0.0, 1.0)

@@ -1,14 +1,16 @@
-"""The applicator in its guide cannula: which part of each voxel is plastic and which is steel."""
+"""The applicator in its guide cannula: where it is, and which part of each voxel is plastic, steel or empty."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import brentq
+
+from iort_planner.phantom.needle_build import NeedleBuild, shares
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _STEEP = 0.99  # of an axis along the patient's: 8 degrees, where "towards the head" is no direction across any more
 _SUBSAMPLES = 5  # per axis: 125 points in a border voxel, a coverage step of 0.8 %
+_FINE_MM = 0.2  # between samples where walls may be thin, at most: well below any scanner's blur
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # no slots: it keeps what it has worked out
@@ -39,6 +42,8 @@ class NeedlePose:
         Distal end of the cannula, along the axis from the tip.
     bend_mm : float
         Sagitta of the arc over the shaft's whole length, from the metal's distal end to the hub; 0 is straight.
+    build : NeedleBuild
+        What it is made of.
     bend_turn_deg : float
         Which way it bends: 0 is across the axis as nearly as can be towards the patient's head (for an axis that runs
         within 8 degrees of that: to the left), increasing right-handed about the axis.
@@ -50,6 +55,7 @@ class NeedlePose:
     cannula_end_mm: float
     bend_mm: float = 0.0
     bend_turn_deg: float = 0.0
+    build: NeedleBuild = field(default_factory=NeedleBuild)
 
     @property
     def cannula_radius_mm(self) -> float:
@@ -61,6 +67,8 @@ class NeedlePose:
     @property
     def hub_mm(self) -> float:
         """Proximal end of whatever is longer, along the axis from the tip."""
+        if not self.build.cannula:
+            return self.applicator.length_mm
         return max(self.applicator.length_mm, self.cannula_end_mm + self.applicator.cannula_length_mm)
 
     @cached_property
@@ -139,9 +147,13 @@ class NeedlePose:
         return inside
 
     def is_steel(self, along: FloatArray, radial: FloatArray) -> npt.NDArray[np.bool_]:
-        """Shaft and cannula."""
+        """Shaft and cannula of a needle without a bore."""
         a, start = self.applicator, self.cannula_end_mm
-        shaft = (along >= a.radiolucent_tip_length_mm) & (along < a.length_mm) & (radial < a.outer_radius_mm)
+        shaft: npt.NDArray[np.bool_] = (
+            (along >= a.radiolucent_tip_length_mm) & (along < a.length_mm) & (radial < a.outer_radius_mm)
+        )
+        if not self.build.cannula:
+            return shaft
         cannula = (along >= start) & (along < start + a.cannula_length_mm)
         inside: npt.NDArray[np.bool_] = shaft | (
             cannula & (radial >= a.cannula_inner_diameter_mm / 2.0) & (radial < self.cannula_radius_mm)
@@ -149,38 +161,84 @@ class NeedlePose:
         return inside
 
 
-def subsample_shifts(grid: ImageGrid) -> FloatArray:
-    """Where the samples of a border voxel lie, from its centre; shape (125, 3), LPS mm."""
-    offsets = (np.arange(_SUBSAMPLES) + 0.5) / _SUBSAMPLES - 0.5
-    steps = np.stack(np.meshgrid(offsets, offsets, offsets, indexing="ij"), axis=-1).reshape(-1, 3)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Coverage:
+    """What part of each voxel of a box the needle fills, by material; [k, j, i], 0-1.
+
+    Parameters
+    ----------
+    box : tuple of 3 slice
+        The box in the image's [k, j, i] array.
+    plastic, steel, air : ndarray of shape (nk, nj, ni), float32
+        ``air`` is also what is evacuated.
+    steel_depth, air_depth : ndarray of the same shape, or None
+        `iort_planner.phantom.needle_build.Shares`; None unless asked for.
+    """
+
+    box: tuple[slice, slice, slice]
+    plastic: npt.NDArray[np.float32]
+    steel: npt.NDArray[np.float32]
+    air: npt.NDArray[np.float32]
+    steel_depth: npt.NDArray[np.float32] | None = None
+    air_depth: npt.NDArray[np.float32] | None = None
+
+
+def subsample_shifts(grid: ImageGrid, counts: tuple[int, int, int] = (_SUBSAMPLES,) * 3) -> FloatArray:
+    """Where the samples of a border voxel lie, from its centre; shape (product of ``counts``, 3), LPS mm."""
+    offsets = [(np.arange(n) + 0.5) / n - 0.5 for n in counts]
+    steps = np.stack(np.meshgrid(*offsets, indexing="ij"), axis=-1).reshape(-1, 3)
     return grid.index_to_lps(steps) - grid.origin_lps_mm
 
 
-def coverage(
-    pose: NeedlePose, grid: ImageGrid
-) -> tuple[tuple[slice, slice, slice], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Volume fractions of plastic and steel in each voxel of a box round the needle.
-
-    Returns
-    -------
-    tuple
-        The box as slices of a [k, j, i] array, and the two fractions (0-1) in that box.
-    """
+def coverage(pose: NeedlePose, grid: ImageGrid, *, depth: bool = False) -> Coverage:
+    """Volume fractions of a needle's materials in each voxel of a box round it; ``depth`` asks for those of beam hardening."""
     ends = pose.points_lps_mm(np.linspace(0.0, pose.hub_mm, 2 if pose.bend_mm == 0.0 else 200))
     low, high = grid.box_around(ends, pose.cannula_radius_mm + float(grid.spacing_mm.max()))
     box = (slice(low[2], high[2]), slice(low[1], high[1]), slice(low[0], high[0]))
     part = grid.crop(low, high)
-    shape = part.shape
     centres = part.voxel_centres_lps_mm().reshape(-1, 3)
     along, radial = pose.cylinder_coordinates(centres)
     reach = float(np.linalg.norm(grid.spacing_mm)) / 2.0
     near = np.flatnonzero((radial < pose.cannula_radius_mm + reach) & (along > -reach) & (along < pose.hub_mm + reach))
+    names = ["plastic", "steel", "air", *(("steel_depth", "air_depth") if depth else ())]
+    filled = {name: np.zeros(len(centres), np.float32) for name in names}
+    if pose.build.parts != "none" and near.size:
+        plain = pose.build.plain and not depth
+        found = _yes_or_no(pose, grid, centres[near]) if plain else _by_shares(pose, grid, centres[near], names)
+        for name, values in found.items():
+            filled[name][near] = values
+    return Coverage(box=box, **{name: values.reshape(part.shape) for name, values in filled.items()})
+
+
+def _yes_or_no(pose: NeedlePose, grid: ImageGrid, centres: FloatArray) -> dict[str, npt.NDArray[np.float32]]:
+    """Of a needle without a bore: each of 125 samples lies in plastic, in steel, or in neither."""
     shifts = subsample_shifts(grid)
     plastic, steel = np.zeros(len(centres), np.float32), np.zeros(len(centres), np.float32)
     for shift in shifts:
-        along, radial = pose.cylinder_coordinates(centres[near] + shift)
-        plastic[near] += pose.is_plastic(along, radial)
-        steel[near] += pose.is_steel(along, radial)
-    plastic /= len(shifts)
-    steel /= len(shifts)
-    return box, plastic.reshape(shape), steel.reshape(shape)
+        along, radial = pose.cylinder_coordinates(centres + shift)
+        plastic += pose.is_plastic(along, radial)
+        steel += pose.is_steel(along, radial)
+    return {"plastic": plastic / np.float32(len(shifts)), "steel": steel / np.float32(len(shifts))}
+
+
+def _by_shares(
+    pose: NeedlePose, grid: ImageGrid, centres: FloatArray, names: list[str]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Of any needle: samples `_FINE_MM` apart or nearer, each with its share of every part (`needle_build`)."""
+    i, j, k = (max(2, math.ceil(spacing / _FINE_MM)) for spacing in grid.spacing_mm)
+    shifts = subsample_shifts(grid, (i, j, k))
+    # a cell's extent in a direction: that of the flat layer with the same variance of depth
+    sides = grid.direction * (grid.spacing_mm / np.array([i, j, k]))
+    cell_along = float(np.linalg.norm(pose.axis_lps @ sides))
+    squares = sides @ sides.T
+    across = centres - pose.tip_lps_mm
+    across -= (across @ pose.axis_lps)[:, None] * pose.axis_lps
+    across /= np.maximum(np.linalg.norm(across, axis=1), 1e-9)[:, None]
+    cell_across = np.maximum(np.sqrt(np.einsum("na,ab,nb->n", across, squares, across)), 1e-3)
+    total = {name: np.zeros(len(centres)) for name in names}
+    for shift in shifts:
+        along, radial = pose.cylinder_coordinates(centres + shift)
+        found = shares(pose.build, pose.applicator, pose.cannula_end_mm, along, radial, (cell_along, cell_across))
+        for name in names:
+            total[name] += getattr(found, name)
+    return {name: (values / len(shifts)).astype(np.float32) for name, values in total.items()}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pydicom.uid import generate_uid
-from scipy import ndimage
 
 from iort_planner.applicator import unit_vector
 from iort_planner.errors import PhantomError
@@ -17,8 +16,10 @@ from iort_planner.phantom.canal_tube import CanalTube
 from iort_planner.phantom.frame import SpineFrame, rotation_matrix
 from iort_planner.phantom.hardware import coverage as implant_coverage
 from iort_planner.phantom.hardware import implants_of
+from iort_planner.phantom.needle_build import NeedleBuild
 from iort_planner.phantom.needle_model import NeedlePose
 from iort_planner.phantom.needle_model import coverage as needle_coverage
+from iort_planner.phantom.scanner import scanned
 from iort_planner.phantom.streaks import CT_BEAMS, BeamSet, streaks_hu
 from iort_planner.phantom.tissues import Label, TissuePainter
 from iort_planner.phantom.truth import PhantomTruth, make_truth
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from iort_planner.phantom.hardware import Box
+    from iort_planner.phantom.hardware import Box, Filled, Implant
+    from iort_planner.phantom.needle_model import Coverage
     from iort_planner.phantom.spec_model import NeedleSpec, PhantomSpec
 
 # Prone, head first: columns (i) run to the patient's right, rows (j) to anterior, slices (k) to the head.
@@ -112,6 +114,7 @@ def pose_of(spec: PhantomSpec, needle: NeedleSpec | None = None) -> NeedlePose:
         cannula_end_mm=needle.cannula_end_mm,
         bend_mm=needle.bend_mm,
         bend_turn_deg=needle.bend_turn_deg,
+        build=NeedleBuild.of(needle),
     )
 
 
@@ -140,16 +143,16 @@ def build(spec: PhantomSpec, seed: int = 0) -> Phantom:
     if seed < 0:
         raise PhantomError(f"phantom {spec.name!r}: seed = {seed} must be 0 or more")
     grid, pose, canal = grid_of(spec), pose_of(spec), canal_of(spec)
-    truth = make_truth(spec, seed, pose, canal, grid)
+    others = tuple(pose_of(spec, needle) for needle in spec.extra_needles)
+    truth = make_truth(spec, seed, pose, canal, grid, others)
     for name, point in (("tip", truth.tip_lps_mm), ("source", truth.source_lps_mm)):
-        if not grid.contains(point):
+        if pose.build.parts == "needle" and not grid.contains(point):
             raise PhantomError(
                 f"phantom {spec.name!r}: the needle's {name} {np.round(point, 1).tolist()} lies outside the image; "
                 "change grid.size_voxels or grid.centre_offset_mm"
             )
-    others = tuple(pose_of(spec, needle) for needle in spec.extra_needles)
     hu, labels = ideal_image(spec, grid, (pose, *others), seed)
-    hu = _scanned(spec, hu, np.random.default_rng([seed, 1]))
+    hu = scanned(spec, hu, np.random.default_rng([seed, 1]))
     volume = Volume(
         values=np.clip(np.rint(hu), MIN_HU, spec.scanner.clip_hu).astype(np.int16),
         grid=grid,
@@ -170,31 +173,58 @@ def ideal_image(
     Each thing replaces its part of what was painted before it: anatomy, implants, needles, the first needle last.
     """
     hu, labels = tissue_image(spec, grid)
-    metal = _Metal(grid.shape)
+    metal, cupping = _Metal(grid.shape), spec.scanner.metal_cupping
     painted = []
     for implant in implants_of(spec, spine_frame(spec)):
-        box, filled = implant_coverage(implant, grid)
-        metal.add(box, filled, implant.steel_equivalent)
-        painted.append((box, filled, implant.hu(spec.hu)))
-    needles = [needle_coverage(pose, grid) for pose in reversed(poses)]
-    for box, plastic, steel in needles:
-        metal.add(box, plastic, 0.0)
-        metal.add(box, steel, 1.0)
+        filled = implant_coverage(implant, grid, depth=cupping > 0.0)
+        metal.add(filled.box, filled.bore, 0.0)
+        metal.add(filled.box, filled.solid, implant.steel_equivalent)
+        painted.append((filled, implant))
+    needles = [needle_coverage(pose, grid, depth=cupping > 0.0) for pose in reversed(poses)]
+    for part in needles:
+        metal.add(part.box, part.plastic + part.air, 0.0)
+        metal.add(part.box, part.steel, 1.0)
     streaks = _streaks(spec, grid, hu, metal, seed, beams)
-    for box, filled, value in painted:
-        hu[box] += filled * (np.float32(value) - hu[box])
-        labels[box][filled > 0.5] = Label.IMPLANT
-    for box, plastic, steel in needles:
-        part, marks = hu[box], labels[box]
-        part *= 1.0 - plastic - steel
-        part += plastic * np.float32(spec.hu.plastic) + steel * np.float32(spec.hu.steel)
-        marks[plastic > 0.5] = Label.PLASTIC
-        marks[steel > 0.5] = Label.STEEL
+    for filled, implant in painted:
+        _paint_implant(spec, hu[filled.box], filled, implant)
+        labels[filled.box][filled.solid > 0.5] = Label.IMPLANT
+    for part in needles:
+        _paint_needle(spec, hu[part.box], part)
+        marks = labels[part.box]
+        marks[part.air > 0.5] = Label.BORE
+        marks[part.plastic > 0.5] = Label.PLASTIC
+        marks[part.steel > 0.5] = Label.STEEL
     if streaks is not None:
         slices, values = streaks
         values *= 1.0 - metal.filled[slices]
         hu[slices] += values
     return hu, labels
+
+
+def _paint_implant(spec: PhantomSpec, hu: npt.NDArray[np.float32], filled: Filled, implant: Implant) -> None:
+    """Put an implant into its box of the image; beam hardening lowers thick metal as that of the needle."""
+    value = np.float32(implant.value_hu(spec.hu))
+    if filled.bore.any():
+        hu *= 1.0 - filled.bore - filled.solid
+        hu += filled.bore * np.float32(spec.hu.air) + filled.solid * value
+    else:
+        hu += filled.solid * (value - hu)
+    if filled.depth is not None:
+        hu -= filled.solid * filled.depth * np.float32(spec.scanner.metal_cupping) * value
+
+
+def _paint_needle(spec: PhantomSpec, hu: npt.NDArray[np.float32], part: Coverage) -> None:
+    """Put a needle into its box of the image.
+
+    Beam hardening (`ScannerSpec.metal_cupping`) lowers steel the more the deeper it lies in metal, and raises what tubes
+    enclose by as much as it lowers metal as thick as both walls together: rays along the walls look too short, those
+    across the bore too long beside them. The depth's law is our own choice (`needle_build.cupping`).
+    """
+    value = np.float32(spec.hu.steel)
+    hu *= 1.0 - part.plastic - part.steel - part.air
+    hu += part.plastic * np.float32(spec.hu.plastic) + part.steel * value + part.air * np.float32(spec.hu.air)
+    if part.steel_depth is not None and part.air_depth is not None:
+        hu += np.float32(spec.scanner.metal_cupping) * value * (part.air_depth - part.steel_depth)
 
 
 class _Metal:
@@ -245,24 +275,3 @@ def _streaks(
     values = streaks_hu(tissue[slices], metal.steel[slices], pixel, np.random.default_rng([seed, 2]), beams)
     values *= np.float32(spec.scanner.streak_amplitude)
     return slices, values
-
-
-def _scanned(spec: PhantomSpec, hu: npt.NDArray[np.float32], generator: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Blur by point spread and slice profile, then correlated noise of the stated standard deviation."""
-    spacing, scanner = spec.grid.spacing_mm, spec.scanner
-    blur = (scanner.slice_sigma_mm, scanner.psf_sigma_mm, scanner.psf_sigma_mm)
-    result = _gaussian(hu, blur, spacing)
-    if scanner.noise_hu > 0.0:
-        noise = generator.standard_normal(hu.shape, dtype=np.float32)
-        noise = _gaussian(noise, (scanner.noise_correlation_mm,) * 3, spacing)
-        noise *= np.float32(scanner.noise_hu / float(noise.std(dtype=np.float64)))
-        result += noise
-    return result
-
-
-def _gaussian(
-    values: npt.NDArray[np.float32], sigma_kji_mm: tuple[float, float, float], spacing_mm: tuple[float, float, float]
-) -> npt.NDArray[np.float32]:
-    sigma = [s / d for s, d in zip(sigma_kji_mm, reversed(spacing_mm), strict=True)]
-    result: npt.NDArray[np.float32] = ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=4.0)
-    return result

@@ -7,191 +7,20 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Set
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any
 
 from iort_planner.applicator import read_applicator
 from iort_planner.errors import ApplicatorError, PhantomError
 from iort_planner.phantom.spec_checks import check_together
-from iort_planner.phantom.spec_model import (
-    BodySpec,
-    CanalSpec,
-    GridSpec,
-    HuSpec,
-    LesionSpec,
-    MarkerSpec,
-    Material,
-    NeedleSpec,
-    PhantomSpec,
-    RailSpec,
-    RodSpec,
-    ScannerSpec,
-    ScrewSpec,
-    SpineSpec,
-    VertebraSpec,
-)
+from iort_planner.phantom.spec_keys import LISTS, SECTIONS, Keys, Limit, OneOf
+from iort_planner.phantom.spec_model import PhantomSpec
 
 SCHEMA = "iort-planner/phantom/1"
 _FOLDERS = (Path(__file__).parent / "specs", Path(__file__).parents[2] / "phantoms")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Limit:
-    low: float
-    high: float
-    count: int = 1
-    whole: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _OneOf:
-    values: tuple[str | bool, ...]
-
-
-_HU = _Limit(low=-1024, high=3000)
-_YES_OR_NO = _OneOf(values=(True, False))
-_MATERIAL = _OneOf(values=get_args(Material))
-_ANYWHERE = _Limit(low=-400, high=400, count=3)  # table rails lie that far out
-_NEEDLE = {
-    "tip_mm": _Limit(low=-60, high=60, count=3),
-    "through_mm": _Limit(low=-60, high=60, count=3),
-    "cannula_end_mm": _Limit(low=0, high=60),
-    "bend_mm": _Limit(low=0, high=8),
-    "bend_turn_deg": _Limit(low=-360, high=360),
-}
-_Keys: TypeAlias = Mapping[str, _Limit | _OneOf]
-# Limits keep to what this model of a thoracic or lumbar vertebra can draw sensibly (our own choice; the means of
-# human vertebrae lie well inside: `phantom.levels`). A key whose field has a default may be left out.
-_SECTIONS: dict[str, tuple[type[Any], _Keys]] = {
-    "grid": (
-        GridSpec,
-        {
-            "size_voxels": _Limit(low=16, high=512, count=3, whole=True),
-            "spacing_mm": _Limit(low=0.2, high=5, count=3),
-            "centre_offset_mm": _Limit(low=-200, high=200, count=3),
-            "rotation_deg": _Limit(low=-60, high=60, count=3),
-        },
-    ),
-    "spine": (
-        SpineSpec,
-        {
-            "origin_lps_mm": _Limit(low=-2000, high=2000, count=3),
-            "rotation_deg": _Limit(low=-30, high=30, count=3),
-            "kyphosis_radius_mm": _Limit(low=-5000, high=5000),
-            "bend_plane_deg": _Limit(low=-90, high=90),
-        },
-    ),
-    "canal": (
-        CanalSpec,
-        {
-            "width_mm": _Limit(low=12, high=30),
-            "depth_mm": _Limit(low=10, high=24),
-            "exponent": _Limit(low=2, high=4),
-            "sac_width_mm": _Limit(low=8, high=28),
-            "sac_depth_mm": _Limit(low=8, high=22),
-            "cord_width_mm": _Limit(low=0, high=16),
-            "cord_depth_mm": _Limit(low=0, high=12),
-        },
-    ),
-    "vertebra": (
-        VertebraSpec,
-        {
-            "body_width_mm": _Limit(low=22, high=56),
-            "body_depth_mm": _Limit(low=18, high=42),
-            "body_height_mm": _Limit(low=14, high=34),
-            "disc_height_mm": _Limit(low=3, high=14),
-            "cortex_mm": _Limit(low=0.4, high=2),
-            "pedicle_width_mm": _Limit(low=4, high=20),
-            "pedicle_height_mm": _Limit(low=9, high=22),
-            "ribs": _YES_OR_NO,
-            "transverse_mm": _Limit(low=8, high=30),
-            "spinous_mm": _Limit(low=8, high=32),
-            "spinous_drop_mm": _Limit(low=0, high=18),
-        },
-    ),
-    "lesion": (
-        LesionSpec,
-        {
-            "centre_mm": _Limit(low=-60, high=60, count=3),
-            "radii_mm": _Limit(low=1, high=20, count=3),
-            "breaches": _YES_OR_NO,
-        },
-    ),
-    "needle": (NeedleSpec, _NEEDLE),
-    "body": (
-        BodySpec,
-        {
-            "back_mm": _Limit(low=36, high=90),
-            "front_mm": _Limit(low=90, high=200),
-            "width_mm": _Limit(low=200, high=500),
-            "skin_mm": _Limit(low=0.5, high=4),
-            "fat_mm": _Limit(low=1, high=30),
-        },
-    ),
-    "scanner": (
-        ScannerSpec,
-        {
-            "psf_sigma_mm": _Limit(low=0, high=2),
-            "slice_sigma_mm": _Limit(low=0, high=3),
-            "noise_hu": _Limit(low=0, high=200),
-            "noise_correlation_mm": _Limit(low=0, high=3),
-            "streak_amplitude": _Limit(low=0, high=5),
-            "clip_hu": _Limit(low=2000, high=30000),
-        },
-    ),
-    "hu": (
-        HuSpec,
-        dict.fromkeys(HuSpec.__dataclass_fields__, _HU)
-        | {"steel": _Limit(low=3000, high=30000), "titanium": _Limit(low=2000, high=30000)},
-    ),
-}
-# Tables that may come several times or not at all: field of the specification, type, keys.
-_LISTS: dict[str, tuple[str, type[Any], _Keys]] = {
-    "needle_extra": ("extra_needles", NeedleSpec, _NEEDLE),
-    "screw": (
-        "screws",
-        ScrewSpec,
-        {
-            "tip_mm": _Limit(low=-100, high=100, count=3),
-            "through_mm": _Limit(low=-100, high=100, count=3),
-            "diameter_mm": _Limit(low=3, high=8),
-            "length_mm": _Limit(low=15, high=80),
-            "head_diameter_mm": _Limit(low=4, high=18),
-            "head_length_mm": _Limit(low=2, high=25),
-            "material": _MATERIAL,
-        },
-    ),
-    "rod": (
-        "rods",
-        RodSpec,
-        {
-            "start_mm": _Limit(low=-200, high=200, count=3),
-            "end_mm": _Limit(low=-200, high=200, count=3),
-            "diameter_mm": _Limit(low=2, high=8),
-            "material": _MATERIAL,
-        },
-    ),
-    "rail": (
-        "rails",
-        RailSpec,
-        {
-            "start_offset_mm": _ANYWHERE,
-            "end_offset_mm": _ANYWHERE,
-            "diameter_mm": _Limit(low=1, high=40),
-            "material": _MATERIAL,
-        },
-    ),
-    "marker": (
-        "markers",
-        MarkerSpec,
-        {
-            "centre_mm": _Limit(low=-200, high=200, count=3),
-            "radius_mm": _Limit(low=0.3, high=6),
-            "material": _MATERIAL,
-        },
-    ),
-}
 _MOST = 24  # of one such table: more than any patient has, and no file makes hours of work
 _TEXTS = ("schema", "name", "description", "level", "applicator")
 
@@ -250,7 +79,7 @@ def read_spec(path: Path, changes: Mapping[str, Any] | None = None) -> PhantomSp
             raise PhantomError(f"{where}: there is no section {section!r} to change {key!r} in; see phantoms/README.md")
         place[name] = value
         data += f"{key}={value!r};".encode()
-    _check_keys(where, "", content, {*_TEXTS, *_SECTIONS}, _LISTS.keys())
+    _check_keys(where, "", content, {*_TEXTS, *SECTIONS}, LISTS.keys())
     for key in _TEXTS:
         if not isinstance(content[key], str) or not content[key]:
             raise PhantomError(f"{where}: {key} = {content[key]!r} must be a text that is not empty")
@@ -261,10 +90,10 @@ def read_spec(path: Path, changes: Mapping[str, Any] | None = None) -> PhantomSp
     if content["schema"] != SCHEMA:
         raise PhantomError(f"{where}: schema = {content['schema']!r}, this version reads {SCHEMA!r}")
     sections: dict[str, Any] = {
-        name: _table(where, f"{name}.", content[name], *made) for name, made in _SECTIONS.items()
+        name: _table(where, f"{name}.", content[name], *made) for name, made in SECTIONS.items()
     }
     lists: dict[str, Any] = {
-        field: _tables(where, name, content.get(name, []), kind, keys) for name, (field, kind, keys) in _LISTS.items()
+        field: _tables(where, name, content.get(name, []), kind, keys) for name, (field, kind, keys) in LISTS.items()
     }
     try:
         applicator = read_applicator(content["applicator"])
@@ -293,7 +122,7 @@ def _check_keys(
         raise PhantomError(f"{where}: {verb} {named}; see phantoms/README.md")
 
 
-def _table(where: str, prefix: str, content: object, kind: type[Any], keys: _Keys) -> Any:
+def _table(where: str, prefix: str, content: object, kind: type[Any], keys: Keys) -> Any:
     if not isinstance(content, dict):
         raise PhantomError(f"{where}: {prefix[:-1]} must be a table, got {content!r}")
     optional = {field.name for field in fields(kind) if field.default is not MISSING}
@@ -303,14 +132,14 @@ def _table(where: str, prefix: str, content: object, kind: type[Any], keys: _Key
     )
 
 
-def _tables(where: str, name: str, content: object, kind: type[Any], keys: _Keys) -> tuple[Any, ...]:
+def _tables(where: str, name: str, content: object, kind: type[Any], keys: Keys) -> tuple[Any, ...]:
     if not isinstance(content, list) or len(content) > _MOST:
         raise PhantomError(f"{where}: {name} must be given as [[{name}]], at most {_MOST} times")
     return tuple(_table(where, f"{name} {n}.", item, kind, keys) for n, item in enumerate(content, start=1))
 
 
-def _value(where: str, value: object, limit: _Limit | _OneOf) -> Any:
-    if isinstance(limit, _Limit):
+def _value(where: str, value: object, limit: Limit | OneOf) -> Any:
+    if isinstance(limit, Limit):
         return _number(where, value, limit)
     if not any(type(value) is type(known) and value == known for known in limit.values):
         names = ", ".join(str(known).lower() for known in limit.values)
@@ -318,7 +147,7 @@ def _value(where: str, value: object, limit: _Limit | _OneOf) -> Any:
     return value
 
 
-def _number(where: str, value: object, limit: _Limit) -> Any:
+def _number(where: str, value: object, limit: Limit) -> Any:
     values = value if limit.count > 1 else [value]
     kinds = int if limit.whole else (int, float)
     if (

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 
 _Three: TypeAlias = tuple[float, float, float]
 Material: TypeAlias = Literal["titanium", "carbon", "steel"]
+NeedleContent: TypeAlias = Literal["solid", "air", "probe"]
+NeedleParts: TypeAlias = Literal["needle", "cannula", "none"]
+Kernel: TypeAlias = Literal["gaussian", "sharp", "soft_tailed"]
+DeviceKind: TypeAlias = Literal["k_wire", "clip", "retractor", "monitoring_needle", "trocar"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,12 @@ class NeedleSpec:
 
     ``bend_mm`` is the sagitta of the steel shaft's arc over its whole length, ``bend_turn_deg`` the bend's direction
     round the axis; the axis is the tangent at the distal metal end.
+
+    The rest says how the needle is built (`iort_planner.phantom.needle_build` draws it): ``content`` fills the metal sheath,
+    whose wall is ``wall_mm`` thick (of no meaning for ``solid``). A ``probe`` is a thin steel tube with nothing in it that
+    reaches into the plastic as far as the effective source point, where it ends in ``probe_end_mm`` of metal.
+    ``hollow_tip`` is a plastic tip with a bore of air. ``parts`` leaves the cannula alone, or nothing at all;
+    without ``cannula`` there is none.
     """
 
     tip_mm: _Three
@@ -92,6 +102,15 @@ class NeedleSpec:
     cannula_end_mm: float
     bend_mm: float = 0.0
     bend_turn_deg: float = 0.0
+    content: NeedleContent = "solid"
+    wall_mm: float = 0.5
+    probe_diameter_mm: float = 3.2
+    probe_wall_mm: float = 0.2
+    probe_end_mm: float = 0.8
+    hollow_tip: bool = False
+    tip_wall_mm: float = 0.8
+    parts: NeedleParts = "needle"
+    cannula: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +156,26 @@ class MarkerSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSpec:
+    """Something else of metal that surgery leaves in the image, from its distal end to its proximal one, in spine coordinates.
+
+    ``diameter_mm`` is the outer diameter, of a ``retractor`` the blade's thickness, whose ``width_mm`` runs along the spine.
+    A ``trocar`` with a ``wall_mm`` is open and holds air, without one it has its stylet; ``cement_mm`` is the radius of
+    a blob of bone cement at its end (0: none).
+    """
+
+    kind: DeviceKind
+    start_mm: _Three
+    end_mm: _Three
+    diameter_mm: float
+    wall_mm: float = 0.0
+    width_mm: float = 0.0
+    cement_mm: float = 0.0
+    cement_hu: float = 2000.0
+    material: Material = "steel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BodySpec:
     """Trunk: skin behind and before the canal centre, width, layers, and the table's top."""
 
@@ -149,7 +188,11 @@ class BodySpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScannerSpec:
-    """Blur (standard deviations in plane and across slices), noise, and how strong the metal's streaks are."""
+    """Blur (standard deviations in plane and across slices), noise, and what metal does to the image.
+
+    ``kernel`` is the shape of the point spread in plane, ``metal_cupping`` the part of the value that thick metal loses to
+    beam hardening (`iort_planner.phantom.scanner`).
+    """
 
     psf_sigma_mm: float
     slice_sigma_mm: float
@@ -157,6 +200,8 @@ class ScannerSpec:
     noise_correlation_mm: float
     streak_amplitude: float
     clip_hu: float
+    kernel: Kernel = "gaussian"
+    metal_cupping: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,8 +244,8 @@ class PhantomSpec:
     sha256 : str
         Hash of the specification file's and the applicator file's bytes: same hash and seed, same phantom.
     extra_needles : tuple of NeedleSpec
-        More applicators of the same kind; the truth's distances are those of ``needle``.
-    screws, rods, rails, markers : tuple
+        More applicators of the same size, each with a build of its own; the truth's distances are those of ``needle``.
+    screws, rods, rails, markers, devices : tuple
         Painted in that order, before the needles.
     """
 
@@ -223,3 +268,4 @@ class PhantomSpec:
     rods: tuple[RodSpec, ...] = ()
     rails: tuple[RailSpec, ...] = ()
     markers: tuple[MarkerSpec, ...] = ()
+    devices: tuple[DeviceSpec, ...] = ()

@@ -27,8 +27,9 @@ class Label(IntEnum):
     CANAL = 5
     PLASTIC = 6
     STEEL = 7
-    IMPLANT = 8  # screws, rods, rails and markers
+    IMPLANT = 8  # screws, rods, rails, markers and devices
     LESION = 9  # only of a lesion that breaches: there is no bone left
+    BORE = 10  # of a hollow needle or cannula, or of the probe in it: empty
 
 
 class TissuePainter:

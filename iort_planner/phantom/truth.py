@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from iort_planner import INTENDED_USE, __version__
+from iort_planner.phantom.hardware import implants_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,12 +18,50 @@ if TYPE_CHECKING:
 
     from iort_planner.imaging.volume import ImageGrid
     from iort_planner.phantom.canal_tube import CanalTube
+    from iort_planner.phantom.hardware import Implant
     from iort_planner.phantom.needle_model import NeedlePose
     from iort_planner.phantom.spec_model import PhantomSpec
     from iort_planner.units import FloatArray
 
 SCHEMA = "iort-planner/truth/1"
 _Piece: TypeAlias = "Callable[[FloatArray], tuple[FloatArray, FloatArray]]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NeedleTruth:
+    """Where one needle stands and how it is built.
+
+    Parameters
+    ----------
+    pose : NeedlePose
+        With its build.
+    bending_mm : float
+        Largest distance of the centre line from its chord, from the metal's distal end to where the shaft ends or
+        leaves the image.
+    """
+
+    pose: NeedlePose
+    bending_mm: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts: only where the cannula is, of a cannula alone."""
+        pose, build = self.pose, self.pose.build
+        tip, axis, there = pose.tip_lps_mm, pose.axis_lps, build.parts == "needle"
+        points = {
+            "tip_lps_mm": tip,
+            "source_lps_mm": pose.applicator.source_lps_mm(tip, axis),
+            "metal_end_lps_mm": pose.applicator.metal_end_lps_mm(tip, axis),
+        }
+        return {
+            **{name: point.tolist() if there else None for name, point in points.items()},
+            "axis_lps": axis.tolist(),
+            "cannula_end_lps_mm": pose.points_lps_mm(pose.cannula_end_mm).tolist() if build.cannula else None,
+            "bending_mm": self.bending_mm,
+            "parts": build.parts,
+            "content": build.content,
+            "wall_mm": build.wall_mm if build.content != "solid" else None,
+            "hollow_tip": build.hollow_tip,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,6 +85,10 @@ class PhantomTruth:
         Wall point nearest to the source.
     centre_line_lps_mm : ndarray of shape (N, 3)
         Points of the canal's centre line, 5 mm apart.
+    needles : tuple of NeedleTruth
+        All that stand in the patient, the first being that of the fields above; a cannula alone counts.
+    metal : tuple of Implant
+        All else of metal, carbon or cement, inside the image or not.
     spec : PhantomSpec
     seed : int
     """
@@ -62,12 +105,15 @@ class PhantomTruth:
     bending_mm: float
     nearest_point_lps_mm: FloatArray
     centre_line_lps_mm: FloatArray
+    needles: tuple[NeedleTruth, ...]
+    metal: tuple[Implant, ...]
     spec: PhantomSpec
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
         """The content of truth.json: plain numbers, texts, lists and dictionaries."""
         spec = self.spec
+        there = spec.needle.parts == "needle"  # without a needle there is nothing to measure from
         return {
             "schema": SCHEMA,
             "intended_use": INTENDED_USE,
@@ -77,22 +123,22 @@ class PhantomTruth:
             "description": spec.description,
             "level": spec.level,
             "seed": self.seed,
-            "needles": [
+            "needles": [needle.to_dict() for needle in self.needles],
+            "metal": [
                 {
-                    "tip_lps_mm": self.tip_lps_mm.tolist(),
-                    "axis_lps": self.axis_lps.tolist(),
-                    "source_lps_mm": self.source_lps_mm.tolist(),
-                    "metal_end_lps_mm": self.metal_end_lps_mm.tolist(),
-                    "cannula_end_lps_mm": self.cannula_end_lps_mm.tolist(),
-                    "bending_mm": self.bending_mm,
+                    "kind": implant.kind,
+                    "material": implant.material,
+                    "start_lps_mm": implant.ends_lps_mm[0].tolist(),
+                    "end_lps_mm": implant.ends_lps_mm[1].tolist(),
                 }
+                for implant in self.metal
             ],
             "canal": {
-                "distance_from_source_mm": self.distance_from_source_mm,
-                "distance_from_tip_mm": self.distance_from_tip_mm,
-                "distance_from_surface_mm": self.distance_from_surface_mm,
-                "shaft_clearance_mm": self.shaft_clearance_mm,
-                "nearest_point_lps_mm": self.nearest_point_lps_mm.tolist(),
+                "distance_from_source_mm": self.distance_from_source_mm if there else None,
+                "distance_from_tip_mm": self.distance_from_tip_mm if there else None,
+                "distance_from_surface_mm": self.distance_from_surface_mm if there else None,
+                "shaft_clearance_mm": self.shaft_clearance_mm if there else None,
+                "nearest_point_lps_mm": self.nearest_point_lps_mm.tolist() if there else None,
                 "width_mm": spec.canal.width_mm,
                 "depth_mm": spec.canal.depth_mm,
                 "exponent": spec.canal.exponent,
@@ -104,8 +150,19 @@ class PhantomTruth:
         }
 
 
-def make_truth(spec: PhantomSpec, seed: int, pose: NeedlePose, canal: CanalTube, grid: ImageGrid) -> PhantomTruth:
+def make_truth(
+    spec: PhantomSpec,
+    seed: int,
+    pose: NeedlePose,
+    canal: CanalTube,
+    grid: ImageGrid,
+    others: tuple[NeedlePose, ...] = (),
+) -> PhantomTruth:
     """Work out the truth of a phantom from its exact geometry; the grid says how much of the shaft is seen."""
+    needles = tuple(
+        NeedleTruth(pose=each, bending_mm=each.sagitta_mm(visible_shaft_mm(each, grid.contains)))
+        for each in (pose, *others)
+    )
     applicator, tip, axis = pose.applicator, pose.tip_lps_mm, pose.axis_lps
     source = applicator.source_lps_mm(tip, axis)
     along = np.arange(-60.0, 60.1, 5.0)
@@ -120,9 +177,11 @@ def make_truth(spec: PhantomSpec, seed: int, pose: NeedlePose, canal: CanalTube,
         distance_from_tip_mm=float(canal.signed_distance_mm(tip)),
         distance_from_surface_mm=_least_distance_mm(pose, canal, radiolucent),
         shaft_clearance_mm=_least_distance_mm(pose, canal, whole),
-        bending_mm=pose.sagitta_mm(visible_shaft_mm(pose, grid.contains)),
+        bending_mm=needles[0].bending_mm,
         nearest_point_lps_mm=canal.nearest_point_lps_mm(source),
         centre_line_lps_mm=canal.centre_line_lps_mm(along),
+        needles=tuple(needle for needle in needles if needle.pose.build.parts != "none"),
+        metal=implants_of(spec, canal.frame),
         spec=spec,
         seed=seed,
     )
@@ -151,13 +210,14 @@ def _profiles(pose: NeedlePose) -> tuple[list[_Piece], list[_Piece]]:
     r, metal, outer = a.outer_radius_mm, a.radiolucent_tip_length_mm, pose.cannula_radius_mm
     start, end = pose.cannula_end_mm, pose.cannula_end_mm + a.cannula_length_mm
     radiolucent = [_ball(r), _line((r, r), (metal, r))]
+    shaft = [_ball(r), _line((r, r), (a.length_mm, r)), _line((a.length_mm, 0.0), (a.length_mm, r))]
+    if not pose.build.cannula:
+        return radiolucent, shaft
     whole = [
-        _ball(r),
-        _line((r, r), (a.length_mm, r)),
+        *shaft,
         _line((start, r), (start, outer)),
         _line((start, outer), (end, outer)),
         _line((end, r), (end, outer)),
-        _line((a.length_mm, 0.0), (a.length_mm, r)),
     ]
     return radiolucent, whole
 

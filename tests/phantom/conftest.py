@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 from iort_planner.phantom import Phantom, PhantomSpec, build, find_spec, read_spec
 
 
-def quiet(spec: PhantomSpec, **changes: float) -> PhantomSpec:
+def quiet(spec: PhantomSpec, **changes: Any) -> PhantomSpec:
     """The same phantom from a scanner without noise or streaks, and with other scanner values as given."""
     scanner = dataclasses.replace(spec.scanner, **{"noise_hu": 0.0, "streak_amplitude": 0.0} | changes)
     return dataclasses.replace(spec, scanner=scanner)

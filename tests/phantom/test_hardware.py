@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from iort_planner.imaging.volume import ImageGrid
 from iort_planner.phantom import Label, Phantom, PhantomSpec, build
 from iort_planner.phantom.frame import rotation_matrix
-from iort_planner.phantom.hardware import Frustum, Implant, coverage, implants_of
+from iort_planner.phantom.hardware import Implant, coverage, implants_of
 from iort_planner.phantom.scan import spine_frame
+from iort_planner.phantom.solids import Frustum
 from iort_planner.phantom.spec_model import MarkerSpec, Material, RailSpec, RodSpec, ScrewSpec
 from iort_planner.units import FloatArray
 
@@ -69,7 +70,7 @@ def test_volumes_are_those_of_the_closed_forms(
         ends = spine_frame(small_spec).to_lps([ROD.start_mm, ROD.end_mm])
         volume_mm3 = np.pi * 2.5**2 * float(np.linalg.norm(ends[1] - ends[0]))
     grid = oblique_grid(small_spec, spacing)
-    _, filled = coverage(implant(small_spec, **fields), grid)
+    filled = coverage(implant(small_spec, **fields), grid).solid
     assert filled.min() >= 0.0
     assert filled.max() <= 1.0
     assert float(filled.sum()) * np.prod(spacing) == pytest.approx(volume_mm3, rel=0.01)

@@ -85,15 +85,15 @@ def test_needle_volume_is_kept_by_partial_volume(name: str, request: pytest.Fixt
     whole = dataclasses.replace(spec.grid, size_voxels=(150, 150, 90), centre_offset_mm=(0.0, 20.0, 5.0))
     grid = grid_of(dataclasses.replace(spec, grid=whole))
     pose = pose_of(spec)
-    _, plastic, steel = coverage(pose, grid)
+    filled = coverage(pose, grid)
     voxel = float(np.prod(grid.spacing_mm))
     a = spec.applicator
     r = a.outer_radius_mm
     expected_plastic = np.pi * r**2 * (a.radiolucent_tip_length_mm - r) + 2.0 / 3.0 * np.pi * r**3
     shaft = np.pi * r**2 * (a.length_mm - a.radiolucent_tip_length_mm)
     cannula = np.pi * (pose.cannula_radius_mm**2 - (a.cannula_inner_diameter_mm / 2) ** 2) * a.cannula_length_mm
-    assert plastic.sum() * voxel == pytest.approx(expected_plastic, rel=0.01)
-    assert steel.sum() * voxel == pytest.approx(shaft + cannula, rel=0.005)
+    assert filled.plastic.sum() * voxel == pytest.approx(expected_plastic, rel=0.01)
+    assert filled.steel.sum() * voxel == pytest.approx(shaft + cannula, rel=0.005)
 
 
 def test_cross_section_of_the_shaft_in_air(fine_quiet: Phantom) -> None:

@@ -139,7 +139,8 @@ def test_a_bent_needle_is_painted_where_its_truth_says(small_spec: PhantomSpec) 
     """Centre of gravity of the steel in slabs across the axis, against the centre line: two descriptions of one body."""
     spec = bent(small_spec, 6.0, 30.0)
     pose, grid = pose_of(spec), grid_of(spec)
-    box, _, steel = coverage(pose, grid)
+    filled = coverage(pose, grid)
+    box, steel = filled.box, filled.steel
     low = (box[2].start, box[1].start, box[0].start)
     high = (box[2].stop, box[1].stop, box[0].stop)
     points = grid.crop(low, high).voxel_centres_lps_mm()
