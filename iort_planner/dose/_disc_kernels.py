@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from iort_planner.dose._kernels import compiled
+from iort_planner.compiled import compiled
 from iort_planner.dose._photon_kernels import State, angular, at, grid_place, interact, rotated, uniform
 from iort_planner.dose._simple_geometry import PER_MM, Geometry, medium_of, next_border
 from iort_planner.dose.attenuation import ELECTRON_REST_KEV

@@ -6,27 +6,14 @@ Importing this module imports numba (0.15 s and more): `water.py` does so only w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from iort_planner.compiled import compiled
 from iort_planner.units import FloatArray
 
-P = ParamSpec("P")
-R = TypeVar("R")
 TABLE_TOLERANCE_MM = 5e-10  # a voxel centre meant to lie at a row's distance must not fall out of the table by rounding
-
-
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compiled by numba, kept on disk between runs where a folder for that is writable, else compiled in each run."""
-    try:
-        fast: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # numba: "no locator available": neither __pycache__ nor the user's cache folder is writable
-        fast = numba.njit(nogil=True, error_model="numpy")(function)
-    return fast
 
 
 @compiled

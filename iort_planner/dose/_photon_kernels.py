@@ -27,7 +27,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from iort_planner.dose._kernels import compiled
+from iort_planner.compiled import compiled
 from iort_planner.dose.attenuation import ELECTRON_REST_KEV, KEV_ANGSTROM
 from iort_planner.dose.photon_tables import KernelTables
 from iort_planner.units import FloatArray

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from iort_planner.dose._kernels import compiled
+from iort_planner.compiled import compiled
 from iort_planner.units import FloatArray
 
 _FAR = 1e30

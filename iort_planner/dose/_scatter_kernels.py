@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from iort_planner.dose._kernels import compiled
+from iort_planner.compiled import compiled
 from iort_planner.dose._photon_kernels import compton, grid_place, rayleigh, rotated, seed_state, uniform
 from iort_planner.dose.photon_tables import KernelTables
 from iort_planner.units import FloatArray

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from iort_planner.dose._kernels import compiled
+from iort_planner.compiled import compiled
 from iort_planner.units import FloatArray
 
 IntArray = npt.NDArray[np.int64]

@@ -17,6 +17,8 @@ import numpy as np
 from scipy import special
 from scipy.optimize import least_squares
 
+from iort_planner.geometry._needle_kernels import predict_values
+
 if TYPE_CHECKING:
     from iort_planner.units import FloatArray
 
@@ -97,6 +99,10 @@ class Pose:
     ``side``, ``side_slope``, ``side_bend`` (mm, 1, 1/mm) are the centre line across the axis: a slope and an arc of constant
     curvature (twice the bend); and so for up.
     A cannula end distal of the shaft's is a hollow tube that stands over the plastic; its length is the applicator file's.
+
+    Inside the shaft, within ``bore_radius``, the value is ``inner`` (NaN: metal like the rest). Before its end stands plastic
+    of the shaft's radius and ``plastic_length``, of the value ``plastic`` (NaN: none, or as its surroundings); its own bore
+    of that radius reaches ``bore_reach`` ahead of the shaft's end and has the value ``bore`` (NaN: there is none).
     """
 
     radius: float
@@ -113,6 +119,12 @@ class Pose:
     height: float
     blur: float
     slice_share: float
+    bore_radius: float
+    inner: float = float("nan")
+    plastic: float = float("nan")
+    plastic_length: float = 0.0
+    bore: float = float("nan")
+    bore_reach: float = 0.0
 
 
 @lru_cache(maxsize=64)  # most steps of a fit change neither radius nor blur
@@ -125,27 +137,35 @@ def blurred_disc(radius_mm: float, blur_mm: float) -> FloatArray:
 
 def predict(scene: Scene, pose: Pose) -> FloatArray:
     """Model values at the scene's voxels, shape (N,)."""
+    node, weight = _FEW if scene.slice_mm <= _THIN_MM else _MANY
     shaft = blurred_disc(pose.radius, pose.blur)
-    has_cannula = np.isfinite(pose.cannula_end)
-    ring = blurred_disc(pose.cannula_radius, pose.blur) - shaft if has_cannula else None
-    metal = np.zeros(scene.values.shape)
-    for node, weight in zip(*(_FEW if scene.slice_mm <= _THIN_MM else _MANY), strict=True):
-        shift = 0.5 * node * pose.slice_share * scene.slice_mm * scene.normal
-        along = scene.local_mm[:, 2] - shift[2]
-        side, up = centre_at(pose, along)
-        x, y = scene.local_mm[:, 0] - shift[0] - side, scene.local_mm[:, 1] - shift[1] - up
-        position = np.minimum(np.hypot(x, y), _RADII_MM[-1]) / _RADII_MM[1]
-        low = np.minimum(position.astype(np.intp), _RADII_MM.size - 2)
-        part = position - low
-        section = shaft[low] + part * (shaft[low + 1] - shaft[low])
-        metal += 0.5 * weight * section * special.ndtr((along - pose.end) / pose.blur)
-        if ring is not None:
-            section = ring[low] + part * (ring[low + 1] - ring[low])
-            beyond = special.ndtr((along - pose.cannula_end - pose.cannula_length) / pose.blur)
-            metal += 0.5 * weight * section * (special.ndtr((along - pose.cannula_end) / pose.blur) - beyond)
-    value = scene.background + (pose.height - scene.background) * metal
-    result: FloatArray = np.minimum(value, scene.ceiling)
-    return result
+    hollow = not np.isnan(pose.inner)
+    bore = blurred_disc(pose.bore_radius, pose.blur) if hollow or not np.isnan(pose.bore) else np.zeros(shaft.shape)
+    cannula = blurred_disc(pose.cannula_radius, pose.blur) if np.isfinite(pose.cannula_end) else shaft
+    plastic_end = pose.end - pose.plastic_length + pose.radius / 3.0  # a half ball fills as much as two thirds of a disc
+    values: FloatArray = predict_values(
+        scene.local_mm,
+        scene.background,
+        scene.ceiling,
+        (0.5 * pose.slice_share * scene.slice_mm * node)[:, None] * scene.normal,
+        0.5 * weight,
+        np.array([pose.side, pose.up, pose.side_slope, pose.up_slope, pose.side_bend, pose.up_bend]),
+        np.array(
+            [pose.end, pose.cannula_end, pose.cannula_end + pose.cannula_length, plastic_end, pose.end - pose.bore_reach]
+        ),
+        np.array(
+            [
+                pose.height,
+                pose.inner if hollow else pose.height,
+                pose.plastic,
+                pose.plastic if np.isnan(pose.bore) else pose.bore,
+            ]
+        ),
+        pose.blur,
+        np.stack([shaft, bore, cannula]),
+        _RADII_MM[1],
+    )
+    return values
 
 
 # Parameter bounds: blur from a sharp detail kernel to a soft C-arm kernel; steel from clearly metal to beyond what
@@ -164,6 +184,11 @@ _BOUNDS = {
     "height": (0.0, np.inf),
     "blur": (0.25, 2.0),
     "slice_share": (0.0, 2.0),
+    "bore_radius": (0.3, 2.6),
+    "inner": (-np.inf, np.inf),
+    "plastic": (-np.inf, np.inf),
+    "bore": (-np.inf, np.inf),
+    "bore_reach": (0.3, 12.0),
 }
 # (a bend of 0.01 / mm is 9 mm over 60 mm: no applicator). Typical size of a change, for the solver's step.
 _SCALE = {
@@ -177,6 +202,8 @@ _SCALE = {
     "cannula_end": 0.2,
     "blur": 0.1,
     "radius": 0.1,
+    "bore_radius": 0.1,
+    "bore_reach": 0.2,
 }
 
 

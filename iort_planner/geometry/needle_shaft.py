@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from iort_planner.applicator import Applicator
     from iort_planner.units import FloatArray
 
+# Sheath walls are 0.3 to 0.7 mm of a radius of 2.2; the middle. Wall and value of a thin ring cannot be told apart in a scan
+# that blurs them, so the wall is fixed and the value free; neither moves the ends. Our own choice.
+_BORE_SHARE = 0.77
 _DEFAULT_CANNULA_WALL_MM = 0.5  # start of the fit where the applicator file gives no outer diameter
 _ROUGHLY_BENT_MM = 0.3  # centroids of sections of straight needles wobble by up to 0.7 mm in 3 mm slices
 
@@ -81,6 +84,12 @@ def orient(profile: Profile) -> Shaft:
     )
 
 
+def bore_radius(applicator: Applicator) -> float:
+    """Of the sheath: the applicator file's, else that of a probe with room to slide."""
+    stated = applicator.inner_diameter_mm
+    return _BORE_SHARE * applicator.outer_radius_mm if stated is None else stated / 2.0
+
+
 def start_pose(shaft: Shaft, applicator: Applicator) -> Pose:
     """Where fits begin: the bare shaft on the shaft's own frame."""
     outer = applicator.cannula_outer_diameter_mm
@@ -91,7 +100,7 @@ def start_pose(shaft: Shaft, applicator: Applicator) -> Pose:
         radius=applicator.outer_radius_mm, cannula_radius=wall_radius, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
         side_bend=float(shaft.curvature[0]), up_bend=float(shaft.curvature[1]), end=0.0, cannula_end=np.inf,
         cannula_length=applicator.cannula_length_mm,
-        height=shaft.plateau * 2.0, blur=0.65, slice_share=1.0,
+        height=shaft.plateau * 2.0, blur=0.65, slice_share=1.0, bore_radius=bore_radius(applicator),
     )  # fmt: skip
 
 
