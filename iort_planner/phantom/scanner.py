@@ -55,7 +55,7 @@ def spread(
     if len(parts) == 1:
         result: npt.NDArray[np.float32] = ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=4.0)
         return result
-    profiled = ndimage.gaussian_filter1d(values, sigma[0], axis=0, mode="nearest", truncate=4.0)
+    profiled = ndimage.gaussian_filter(values, (sigma[0], 0.0, 0.0), mode="nearest", truncate=4.0)
     result = np.zeros_like(profiled)
     for weight, width in parts:
         plane = (0.0, width * sigma[1], width * sigma[2])

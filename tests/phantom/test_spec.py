@@ -118,7 +118,11 @@ OPTIONAL = {
     "[spine]": "bend_plane_deg = 0.0",
     "[vertebra]": "ribs = true\ntransverse_mm = 16.0\nspinous_mm = 17.0\nspinous_drop_mm = 12.0",
     "[lesion]": "breaches = false",
-    "[needle]": "bend_mm = 0.0\nbend_turn_deg = 0.0",
+    "[needle]": (
+        "bend_mm = 0.0\nbend_turn_deg = 0.0\ncontent = 'solid'\nwall_mm = 0.5\nprobe_diameter_mm = 3.2\nprobe_wall_mm = 0.2\n"
+        "probe_end_mm = 0.8\nhollow_tip = false\ntip_wall_mm = 0.8\nparts = 'needle'\ncannula = true"
+    ),
+    "[scanner]": "kernel = 'gaussian'\nmetal_cupping = 0.0",
     "[hu]": "titanium = 5500.0\ncarbon = 180.0",
 }
 
