@@ -80,7 +80,7 @@ class Case:
         }
 
 
-class _Draw:
+class Draw:
     """Rounded random numbers of one stream: each part of a case has its own, so that parts do not shift each other."""
 
     def __init__(self, seed: int, stream: int) -> None:
@@ -105,21 +105,21 @@ class _Draw:
 
 def draw_case(base: PhantomSpec, seed: int, spacing_mm: tuple[float, float] | None = None) -> Case:
     """The case of a seed; ``spacing_mm`` (in plane, across slices) fixes the spacing for a quick one."""
-    draw = _Draw(seed, 0)
-    spec = _scanned(_anatomy(base, seed), _Draw(seed, 1), spacing_mm)
+    draw = Draw(seed, 0)
+    spec = scanned(anatomy(base, seed), Draw(seed, 1), spacing_mm)
     overlap = draw.between(0.05, MOST_OVERLAP_MM) if draw.happens(OVERLAP_PART) else 0.0
     bending = draw.between(0.05, MOST_BENDING_MM) if draw.happens(BENT_PART) else 0.0
     breach = draw.happens(BREACH_PART)
-    spec = _with_needle(spec, _Draw(seed, 2), overlap, bending)
+    spec = _with_needle(spec, Draw(seed, 2), overlap, bending)
     if breach:
-        spec = _with_breach(spec, _Draw(seed, 3))
-    spec = _with_screws(spec, _Draw(seed, 4))
+        spec = _with_breach(spec, Draw(seed, 3))
+    spec = with_screws(spec, Draw(seed, 4))
     return Case(seed=seed, spec=spec, overlap_mm=overlap, breach=breach, bending_mm=bending)
 
 
-def _anatomy(base: PhantomSpec, seed: int) -> PhantomSpec:
+def anatomy(base: PhantomSpec, seed: int) -> PhantomSpec:
     """Level with its sizes (each within 10 % of that level's mean), pose, curve and lesion."""
-    draw = _Draw(seed, 5)
+    draw = Draw(seed, 5)
     names = level_names()
     spec = at_level(base, names[int(draw.rng.integers(len(names)))])
 
@@ -168,7 +168,7 @@ def _anatomy(base: PhantomSpec, seed: int) -> PhantomSpec:
     return replace(spec, name=f"sweep {seed}", spine=spine, canal=canal, vertebra=vertebra, lesion=lesion)
 
 
-def _scanned(spec: PhantomSpec, draw: _Draw, spacing_mm: tuple[float, float] | None) -> PhantomSpec:
+def scanned(spec: PhantomSpec, draw: Draw, spacing_mm: tuple[float, float] | None) -> PhantomSpec:
     """Grid and scanner, by the issue's ranges: spacing 0.3-1.0 by 0.6-3 mm, blur 0.5-0.8 mm, noise 15-60 HU, streaks 0-1."""
     pixel, thick = draw.logarithmic(0.3, 1.0), draw.logarithmic(0.6, 3.0)
     if spacing_mm is not None:
@@ -197,7 +197,7 @@ def _scanned(spec: PhantomSpec, draw: _Draw, spacing_mm: tuple[float, float] | N
     )
 
 
-def _with_needle(spec: PhantomSpec, draw: _Draw, overlap_mm: float, bending_mm: float) -> PhantomSpec:
+def _with_needle(spec: PhantomSpec, draw: Draw, overlap_mm: float, bending_mm: float) -> PhantomSpec:
     """A needle through a pedicle into the body, clear of the canal, by trial."""
     canal, vertebra = spec.canal, spec.vertebra
     a, b = canal.width_mm / 2.0, canal.depth_mm / 2.0
@@ -253,7 +253,7 @@ def _clearance_mm(spec: PhantomSpec) -> float:
     return make_truth(spec, 0, pose_of(spec), canal_of(spec), grid_of(spec)).shaft_clearance_mm
 
 
-def _with_breach(spec: PhantomSpec, draw: _Draw) -> PhantomSpec:
+def _with_breach(spec: PhantomSpec, draw: Draw) -> PhantomSpec:
     """The lesion moved to the wall nearest to the source, into which it reaches."""
     canal, pose = canal_of(spec), pose_of(spec)
     source = spec.applicator.source_lps_mm(pose.tip_lps_mm, pose.axis_lps)
@@ -270,9 +270,11 @@ def _with_breach(spec: PhantomSpec, draw: _Draw) -> PhantomSpec:
     return replace(spec, lesion=lesion)
 
 
-def _with_screws(spec: PhantomSpec, draw: _Draw) -> PhantomSpec:
+def with_screws(
+    spec: PhantomSpec, draw: Draw, *, screw_part: float = SCREW_PART, rod_part: float = ROD_PART
+) -> PhantomSpec:
     """Screws in other pedicles than the needle's, of its level and its neighbours', and rods through their heads."""
-    if not draw.happens(SCREW_PART):
+    if not draw.happens(screw_part):
         return spec
     wanted = int(draw.rng.integers(1, 7))
     needle_side = float(np.sign(spec.needle.through_mm[0]))
@@ -289,7 +291,7 @@ def _with_screws(spec: PhantomSpec, draw: _Draw) -> PhantomSpec:
         if screw is not None:
             screws[places[number]] = screw
     rods: list[RodSpec] = []
-    if draw.happens(ROD_PART):
+    if draw.happens(rod_part):
         for one in (-1.0, 1.0):
             held = [screws[place] for place in sorted(screws) if place[1] == one]
             rod = _rod(spec, held) if len(held) > 1 else None
@@ -297,7 +299,7 @@ def _with_screws(spec: PhantomSpec, draw: _Draw) -> PhantomSpec:
     return replace(spec, screws=tuple(screws.values()), rods=tuple(rods))
 
 
-def _screw(spec: PhantomSpec, draw: _Draw, level: int, side: float, material: Material) -> ScrewSpec | None:
+def _screw(spec: PhantomSpec, draw: Draw, level: int, side: float, material: Material) -> ScrewSpec | None:
     """A screw through one pedicle that is clear of canal and needle; None if ten trials find none."""
     canal, vertebra = spec.canal, spec.vertebra
     a, b = canal.width_mm / 2.0, canal.depth_mm / 2.0
@@ -321,15 +323,15 @@ def _screw(spec: PhantomSpec, draw: _Draw, level: int, side: float, material: Ma
             head_length_mm=HEAD_MM[1],
             material=material,
         )
-        shaft, head = _line(spec, screw, 0.0, length), _line(spec, screw, length, length + HEAD_MM[1])
+        shaft, head = screw_line(spec, screw, 0.0, length), screw_line(spec, screw, length, length + HEAD_MM[1])
         canal_gap = float(np.min(canal_of(spec).signed_distance_mm(shaft))) - diameter / 2.0
-        gap = min(_gap_mm(pose_of(spec), shaft, diameter / 2.0), _gap_mm(pose_of(spec), head, HEAD_MM[0] / 2.0))
+        gap = min(gap_mm(pose_of(spec), shaft, diameter / 2.0), gap_mm(pose_of(spec), head, HEAD_MM[0] / 2.0))
         if canal_gap > 0.2 and gap > LEAST_GAP_MM:
             return screw
     return None
 
 
-def _line(spec: PhantomSpec, screw: ScrewSpec, start_mm: float, end_mm: float) -> FloatArray:
+def screw_line(spec: PhantomSpec, screw: ScrewSpec, start_mm: float, end_mm: float) -> FloatArray:
     """Points of a screw's axis, straight in the patient."""
     frame = spine_frame(spec)
     tip, through = frame.to_lps(screw.tip_mm), frame.to_lps(screw.through_mm)
@@ -338,7 +340,7 @@ def _line(spec: PhantomSpec, screw: ScrewSpec, start_mm: float, end_mm: float) -
     return result
 
 
-def _gap_mm(pose: NeedlePose, points: FloatArray, radius_mm: float) -> float:
+def gap_mm(pose: NeedlePose, points: FloatArray, radius_mm: float) -> float:
     """From a round body of that radius about points to the needle with its cannula."""
     line = pose.points_lps_mm(np.arange(0.0, pose.hub_mm, 0.5))
     between = np.linalg.norm(points[:, None] - line, axis=-1)
@@ -348,11 +350,11 @@ def _gap_mm(pose: NeedlePose, points: FloatArray, radius_mm: float) -> float:
 def _rod(spec: PhantomSpec, screws: list[ScrewSpec]) -> RodSpec | None:
     """A rod through the first and the last head, 6 mm longer at each end; None if the needle is in its way."""
     frame, radius = spine_frame(spec), 2.75
-    ends = [_line(spec, s, s.length_mm + 7.0, s.length_mm + 7.4)[0] for s in (screws[0], screws[-1])]
+    ends = [screw_line(spec, s, s.length_mm + 7.0, s.length_mm + 7.4)[0] for s in (screws[0], screws[-1])]
     direction = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
     ends = [ends[0] - 6.0 * direction, ends[1] + 6.0 * direction]
     points = ends[0] + np.linspace(0.0, 1.0, 200)[:, None] * (ends[1] - ends[0])
-    if _gap_mm(pose_of(spec), points, radius) < LEAST_GAP_MM:
+    if gap_mm(pose_of(spec), points, radius) < LEAST_GAP_MM:
         return None
     start, end = (tuple(np.round(frame.to_spine(point), 2).tolist()) for point in ends)
     return RodSpec(start_mm=start, end_mm=end, diameter_mm=2.0 * radius, material=screws[0].material)

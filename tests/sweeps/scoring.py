@@ -9,26 +9,22 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from iort_planner.applicator import Applicator
-from iort_planner.errors import IortError
+from iort_planner.errors import IortError, NeedleNotFoundError
 from iort_planner.geometry.canal import SpinalCanal, segment_canal
 from iort_planner.geometry.distance import canal_distances
-from iort_planner.geometry.needle import Confidence, Needle, locate_needle
+from iort_planner.geometry.needle import Confidence, Needle, locate_needle, locate_needles
 from iort_planner.imaging.volume import Volume
+from iort_planner.planning.uncertainty import Causes
 from iort_planner.units import FloatArray
+from tests.sweeps.outcome import Outcome, Truth
 
-# An error beyond these with high confidence is a silent failure: bounds of issue 4 for tip and distance, our own for the axis.
-SILENT_TIP_MM = 1.5
-SILENT_AXIS_DEG = 3.0  # moves the shaft 1 mm at the pedicle, 20 mm from the tip
-SILENT_DISTANCE_MM = 2.0
-BENT_MM = (
-    1.0  # a needle found to bend more than this is a warning in the plan (`needle-bent`): the shaft is not trusted
-)
+__all__ = ["Outcome", "Truth", "angle_deg", "arguments", "finish", "report", "score", "spread", "summary"]
 
 
 class Printable(Protocol):
@@ -44,107 +40,26 @@ class Printable(Protocol):
         """In one line."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Truth:
-    """What is true of a case; distances as in `iort_planner.geometry.distance.CanalDistances`.
-
-    ``bending_mm`` is None where it is not known, ``over_source`` whether steel of the cannula stands over the source.
-    """
-
-    tip_lps_mm: FloatArray
-    axis_lps: FloatArray
-    source_lps_mm: FloatArray
-    distance_from_source_mm: float
-    shaft_clearance_mm: float
-    bending_mm: float | None = None
-    over_source: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """One case; errors are found minus true, and None where an earlier step refused."""
-
-    name: str
-    groups: tuple[str, ...]
-    case: dict[str, Any]
-    distance_mm: float
-    clearance_mm: float
-    refused: str = ""
-    crashed: str = ""
-    needle_high: bool = False
-    canal_high: bool = False
-    needle_reasons: tuple[str, ...] = ()
-    canal_reasons: tuple[str, ...] = ()
-    tip_error_mm: float | None = None
-    tip_along_mm: float | None = None
-    axis_error_deg: float | None = None
-    source_error_mm: float | None = None
-    distance_error_mm: float | None = None
-    wall_error_mm: float | None = None  # of the distance from the true source: the canal's share of the error
-    clearance_error_mm: float | None = None
-    bending_mm: float | None = None  # true
-    bending_found_mm: float | None = None
-    bending_error_mm: float | None = None
-    over_source: bool = False  # true
-    over_source_found: bool = False
-    tip_uncertainty_mm: float | None = None
-    canal_uncertainty_mm: float | None = None
-    seconds: float = field(default=0.0, compare=False)
-
-    @property
-    def silent(self) -> tuple[str, ...]:
-        """What is wrong though nothing says so."""
-        wrong = []
-        if self.needle_high:
-            if _beyond(self.tip_error_mm, SILENT_TIP_MM):
-                wrong.append(f"tip off by {self.tip_error_mm:.2f} mm")
-            if _beyond(self.axis_error_deg, SILENT_AXIS_DEG):
-                wrong.append(f"axis off by {self.axis_error_deg:.1f} degrees")
-            if self.over_source and not self.over_source_found:
-                wrong.append("steel of the cannula over the source not seen")
-            if self.canal_high:
-                if _beyond(self.distance_error_mm, SILENT_DISTANCE_MM):
-                    wrong.append(f"distance off by {self.distance_error_mm:+.2f} mm of {self.distance_mm:.1f}")
-                bent = self.bending_found_mm is not None and self.bending_found_mm > BENT_MM
-                if not bent and _beyond(self.clearance_error_mm, SILENT_DISTANCE_MM):
-                    wrong.append(f"clearance off by {self.clearance_error_mm:+.2f} mm of {self.clearance_mm:.1f}")
-        return tuple(wrong)
-
-    def line(self) -> str:
-        """The case in one line."""
-        start = f"{self.name:<11} {'+'.join(self.groups):<20}"
-        if self.crashed or (self.refused and self.tip_error_mm is None):
-            return f"{start} {'CRASHED' if self.crashed else 'refused'}: {self.crashed or self.refused}"
-        numbers = (
-            f"tip {_shown(self.tip_error_mm)} (along {_shown(self.tip_along_mm, '+')}) axis {_shown(self.axis_error_deg)} "
-            f"bend {_shown(self.bending_error_mm, '+')} (true {_shown(self.bending_mm)}) "
-            f"dist {_shown(self.distance_error_mm, '+')} wall {_shown(self.wall_error_mm, '+')} "
-            f"clear {_shown(self.clearance_error_mm, '+')} "
-            f"(true {self.distance_mm:.1f}, {self.clearance_mm:.1f})"
-        )
-        steel = " steel over source" if self.over_source_found else ""
-        trust = f"needle {'high' if self.needle_high else 'LOW'} canal {'high' if self.canal_high else 'LOW'}{steel}"
-        more = "; ".join((*self.needle_reasons, *self.canal_reasons, *([self.refused] if self.refused else [])))
-        return f"{start} {numbers} {trust}{' | ' + more if more else ''}"
-
-
-def _beyond(error: float | None, limit: float) -> bool:
-    return error is not None and not abs(error) <= limit
-
-
-def _shown(value: float | None, sign: str = "") -> str:
-    return "   -" if value is None else f"{value:{sign}.2f}"
-
-
 def angle_deg(one: FloatArray, other: FloatArray) -> float:
     """Angle between two vectors, exact for small ones too."""
     return math.degrees(math.atan2(float(np.linalg.norm(np.cross(one, other))), float(one @ other)))
 
 
 def score(
-    name: str, groups: tuple[str, ...], case: dict[str, Any], volume: Volume, applicator: Applicator, truth: Truth
+    name: str,
+    groups: tuple[str, ...],
+    case: dict[str, Any],
+    volume: Volume,
+    applicator: Applicator,
+    truth: Truth,
+    *,
+    hint_lps_mm: FloatArray | None = None,
+    needles: int = 1,
 ) -> Outcome:
-    """Needle, canal and distances of one scan against its truth; a refusal is an outcome too."""
+    """Needle, canal and distances of one scan against its truth; a refusal is an outcome too.
+
+    ``needles`` is how many there are; where there are several, all that are listed are counted.
+    """
     start = time.perf_counter()
     known: dict[str, Any] = {
         "name": name,
@@ -154,9 +69,15 @@ def score(
         "over_source": truth.over_source,
         "distance_mm": truth.distance_from_source_mm,
         "clearance_mm": truth.shaft_clearance_mm,
+        "needles": needles,
+        "hinted": hint_lps_mm is not None,
     }
     try:
-        needle = locate_needle(volume, applicator)
+        if needles > 1:
+            needle, *others = locate_needles(volume, applicator, hint_lps_mm)
+            known["needles_found"] = 1 + len(others)
+        else:
+            needle = locate_needle(volume, applicator, hint_lps_mm)
         known |= _needle_score(needle, truth)
         canal = segment_canal(volume, needle.source_lps_mm, needle.axis_lps)
         known |= _canal_score(canal)
@@ -165,9 +86,17 @@ def score(
             "distance_error_mm": found.distance_from_source_mm - truth.distance_from_source_mm,
             "clearance_error_mm": found.shaft_clearance_mm - truth.shaft_clearance_mm,
             "wall_error_mm": _wall_error_mm(canal, truth),
+            "distance_sigma_mm": _distance_sigma_mm(needle, canal, found.nearest_point_lps_mm),
         }
     except IortError as error:
         known["refused"] = f"{type(error).__name__}: {error}"
+        # which of several is meant cannot be known without a hint: the refusal must then ask for one
+        known["asked"] = (
+            needles > 1
+            and hint_lps_mm is None
+            and isinstance(error, NeedleNotFoundError)
+            and "--needle-hint" in str(error)
+        )
     return Outcome(**known, seconds=time.perf_counter() - start)
 
 
@@ -181,12 +110,48 @@ def _needle_score(needle: Needle, truth: Truth) -> dict[str, Any]:
         "axis_error_deg": angle_deg(needle.axis_lps, truth.axis_lps),
         "source_error_mm": float(np.linalg.norm(needle.source_lps_mm - truth.source_lps_mm)),
         "tip_uncertainty_mm": needle.tip_uncertainty_mm,
+        **_tip_parts(needle, offset),
         "over_source_found": needle.cannula_over_source,
         "bending_found_mm": needle.bending_mm,
         "bending_error_mm": None
         if truth.bending_mm is None or needle.bending_mm is None
         else needle.bending_mm - truth.bending_mm,
     }
+
+
+def _covariance_mm2(needle: Needle) -> FloatArray:
+    """Of the tip; of a pose by hand alike in all directions, as a plan takes it."""
+    if needle.tip_covariance_lps_mm2 is None:
+        return needle.tip_uncertainty_mm**2 / 3.0 * np.eye(3)
+    return needle.tip_covariance_lps_mm2
+
+
+def _tip_parts(needle: Needle, offset_mm: FloatArray) -> dict[str, Any]:
+    """The tip's error along the found axis and in two directions across it, with the stated k=1 of each."""
+    axis, covariance = needle.axis_lps, _covariance_mm2(needle)
+    first = np.cross(axis, np.eye(3)[int(np.argmin(np.abs(axis)))])
+    first /= np.linalg.norm(first)
+    directions = (axis, first, np.cross(axis, first))
+    return {
+        "tip_parts_mm": tuple(float(offset_mm @ d) for d in directions),
+        "tip_sigmas_mm": tuple(math.sqrt(max(float(d @ covariance @ d), 0.0)) for d in directions),
+    }
+
+
+def _distance_sigma_mm(needle: Needle, canal: SpinalCanal, wall_lps_mm: FloatArray) -> float:
+    """Stated k=1 of the distance from source to wall: the plan's own budget (`iort_planner.planning.uncertainty`)."""
+    return Causes(
+        table_percent=0.0,
+        scale_percent=0.0,
+        output_percent=0.0,
+        interpolation_percent=0.0,
+        anisotropy_percent=0.0,
+        tip_covariance_lps_mm2=_covariance_mm2(needle),
+        canal_mm=canal.uncertainty_mm,
+        source_lps_mm=needle.source_lps_mm,
+        wall_lps_mm=wall_lps_mm,
+        axis_lps=needle.axis_lps,
+    ).distance_sigma_mm
 
 
 def _canal_score(canal: SpinalCanal) -> dict[str, Any]:
@@ -273,7 +238,8 @@ def _within(outcomes: Sequence[Outcome], error: str, sigma: str) -> float | None
 def _rates(outcomes: Sequence[Outcome]) -> dict[str, int]:
     return {
         "cases": len(outcomes),
-        "refused": sum(bool(o.refused or o.crashed) for o in outcomes),
+        "refused": sum(bool(o.refused or o.crashed) and not o.asked for o in outcomes),
+        "asked": sum(o.asked for o in outcomes),
         "needle_low": sum(o.tip_error_mm is not None and not o.needle_high for o in outcomes),
         "canal_low": sum(o.canal_uncertainty_mm is not None and not o.canal_high for o in outcomes),
         "both_high": sum(_trusted(o) for o in outcomes),
@@ -296,10 +262,10 @@ def report(outcomes: Sequence[Outcome], write: Callable[[str], object]) -> None:
     tip, canal = found["within_2_sigma"]["tip"], found["within_2_sigma"]["canal"]
     if tip is not None and canal is not None:
         write(f"\nwithin twice the stated uncertainty (high): tip {tip:.0%}, canal wall {canal:.0%}\n")
-    write(f"\n{'group':<14}" + "".join(f"{k:>12}" for k in _rates(())) + "\n")
+    write(f"\n{'group':<17}" + "".join(f"{k:>12}" for k in _rates(())) + "\n")
     # the groups overlap: a case may be bent and instrumented
     for group, rates in found["groups"].items():
-        write(f"{group:<14}" + "".join(f"{v:12d}" for v in rates.values()) + "\n")
+        write(f"{group:<17}" + "".join(f"{v:12d}" for v in rates.values()) + "\n")
     write("\nreasons for low confidence\n")
     for reason, count in found["reasons"].items():
         write(f"{count:5d}  {reason}\n")

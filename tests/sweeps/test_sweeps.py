@@ -121,8 +121,8 @@ def test_a_case_that_crashes_is_an_outcome_and_not_the_end(monkeypatch: pytest.M
 
     monkeypatch.setattr(phantom_sweep, "run_case", breaks)
 
-    assert phantom_sweep.attempt(7, False).crashed == "ZeroDivisionError: of some kind"
-    assert "CRASHED" in phantom_sweep.attempt(7, False).line()
+    assert phantom_sweep.attempt(7, None).crashed == "ZeroDivisionError: of some kind"
+    assert "CRASHED" in phantom_sweep.attempt(7, None).line()
 
 
 def test_the_distributions_become_a_picture(tmp_path: Path) -> None:
