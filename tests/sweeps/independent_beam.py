@@ -40,12 +40,25 @@ class Beam:
         Scattered photons over the primary ones that no metal stops.
     views : int
         Over half a turn.
+    shake_mm : float
+        Root mean square of how far the patient is displaced between views: a slow sway and a jitter, zero on the average.
     """
 
     strength: float
     photons: float
     scatter: float
     views: int
+    shake_mm: float = 0.0
+
+    def shifts_mm(self, seed: int) -> FloatArray:
+        """Displacement along the detector of each view, (views,)."""
+        rng = np.random.default_rng([seed, 33])
+        turn = np.linspace(0.0, 2.0 * np.pi, self.views, endpoint=False)
+        sway = np.sin(float(rng.uniform(1.0, 3.0)) * turn + float(rng.uniform(0.0, 6.0)))
+        shift = sway + 0.7 * rng.standard_normal(self.views)
+        shift -= shift.mean()
+        result: FloatArray = self.shake_mm * shift / shift.std()
+        return result
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +100,7 @@ def _scaled(per_mm: FloatArray, hu: float) -> FloatArray:
 def error_sinogram(
     iron_mm: FloatArray, titanium_mm: FloatArray, water_mm: FloatArray, hu: tuple[float, float], beam: Beam, seed: int
 ) -> FloatArray:
-    """Of rays through metal: equivalent mm of water, corrected as for water, minus the straight line; same shape as given.
+    """Of rays through metal: equivalent mm of water, corrected as for water, minus the straight line; (views, bins).
 
     ``hu`` is what thin iron and titanium read.
     """
@@ -107,8 +120,7 @@ def error_sinogram(
     scattered = -np.log(np.maximum((1.0 + beam.scatter) * np.exp(-behind_water(known)), 1e-300))
     seen = np.interp(-np.log(counted) + noise, scattered, known)
     straight = inside + iron_mm * (1.0 + hu[0] / 1000.0) + titanium_mm * (1.0 + hu[1] / 1000.0)
-    metal = (iron_mm + titanium_mm) > 0.0
-    result: FloatArray = np.where(metal, seen - straight, 0.0)
+    result: FloatArray = np.where(iron_mm + titanium_mm > 0.0, seen - straight, 0.0)
     return result
 
 
@@ -138,6 +150,17 @@ def padded(bins: int) -> int:
 def frequencies_per_mm(bins: int, bin_mm: float) -> FloatArray:
     """At which `filtered` takes a transfer."""
     result: FloatArray = fft.rfftfreq(padded(bins), bin_mm)
+    return result
+
+
+def shifted(rows: FloatArray, shift_bins: FloatArray) -> FloatArray:
+    """Rows moved by a fraction of a bin each, linearly; (views, bins)."""
+    low = np.floor(shift_bins).astype(int)
+    part = (shift_bins - low)[:, None]
+    at = np.arange(rows.shape[1])[None, :] - low[:, None]
+    last = rows.shape[1] - 1
+    near, far = (np.take_along_axis(rows, np.clip(at - n, 0, last), axis=1) for n in (0, 1))
+    result: FloatArray = (1.0 - part) * near + part * far
     return result
 
 

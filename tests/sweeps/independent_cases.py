@@ -214,10 +214,11 @@ def _scanner(rng: np.random.Generator, spec: PhantomSpec, kind: str | None) -> t
     )
     clean = rng.random() < 1 / 3
     beam = Beam(
-        strength=0.0 if clean else float(rng.uniform(0.2, 0.9)),
-        photons=float(10.0 ** rng.uniform(4.5, 5.5)),
-        scatter=float(rng.uniform(0.005, 0.05) * (2.0 if arm else 1.0)),
+        strength=0.0 if clean else float(rng.uniform(0.3, 1.0)),
+        photons=float(10.0 ** rng.uniform(4.3, 5.5)),
+        scatter=float(rng.uniform(0.005, 0.08) * (2.0 if arm else 1.0)),
         views=int(rng.integers(150, 240)),
+        shake_mm=float(rng.uniform(0.0, 0.3)),
     )
     steel = float(np.exp(rng.uniform(*np.log([7000.0, 22000.0]))))
     ceiling = 3071 if rng.random() < 0.6 else int(rng.choice([8191, 12000, 16000]))

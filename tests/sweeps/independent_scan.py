@@ -25,6 +25,7 @@ from tests.sweeps.independent_beam import (
     filtered,
     frequencies_per_mm,
     project,
+    shifted,
 )
 from tests.sweeps.independent_shapes import Body, Stuff
 
@@ -265,6 +266,7 @@ def beam_error_hu(
     chords = np.stack([water.chord_mm(angle, offset) for angle in angles])
     transfer = kernel.transfer(frequencies_per_mm(bins, bin_mm))
     hu = (stuff_hu[Stuff.STEEL], stuff_hu[Stuff.TITANIUM])
+    shift = beam.shifts_mm(seed) / bin_mm
     for k in range(grid.shape[0]):
         paths = []
         for sheet in maps:
@@ -276,7 +278,11 @@ def beam_error_hu(
             paths.append(project(x.astype(np.float32), y.astype(np.float32), area, cosine, sine, bins, bin_mm))
         if not any(np.any(path) for path in paths):
             continue
-        wrong = error_sinogram(paths[0], paths[1], chords, hu, beam, seed + 7919 * k)
+        moved = [shifted(path, shift) for path in paths]
+        wrong = error_sinogram(moved[0], moved[1], chords, hu, beam, seed + 7919 * k)
+        # what the shaken metal would read without errors, minus where it stands
+        for path, there, value in zip(paths, moved, hu, strict=True):
+            wrong += (there - path) * value / 1000.0
         rows = filtered(wrong, bin_mm, transfer)
         result[k] = back_project(rows, cosine, sine, bin_mm, grid.shape[1:], pixel)
     # equivalent mm of water a mm are water's attenuation: times 1000 it is HU
