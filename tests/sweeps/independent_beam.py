@@ -102,8 +102,18 @@ def error_sinogram(
 ) -> FloatArray:
     """Of rays through metal: equivalent mm of water, corrected as for water, minus the straight line; (views, bins).
 
-    ``hu`` is what thin iron and titanium read.
+    ``hu`` is what thin iron and titanium read. 0 where there is no metal.
     """
+    result = np.zeros_like(water_mm)
+    metal = (iron_mm + titanium_mm) > 0.0
+    result[metal] = _error_mm(iron_mm[metal], titanium_mm[metal], water_mm[metal], hu, beam, seed)
+    return result
+
+
+def _error_mm(
+    iron_mm: FloatArray, titanium_mm: FloatArray, water_mm: FloatArray, hu: tuple[float, float], beam: Beam, seed: int
+) -> FloatArray:
+    """The same for the rays that meet metal, (N,)."""
     iron, titanium = _scaled(_IRON_PER_MM, hu[0]), _scaled(_TITANIUM_PER_MM, hu[1])
     inside = np.maximum(water_mm - iron_mm - titanium_mm, 0.0)
     passed = np.zeros_like(water_mm)
@@ -120,7 +130,7 @@ def error_sinogram(
     scattered = -np.log(np.maximum((1.0 + beam.scatter) * np.exp(-behind_water(known)), 1e-300))
     seen = np.interp(-np.log(counted) + noise, scattered, known)
     straight = inside + iron_mm * (1.0 + hu[0] / 1000.0) + titanium_mm * (1.0 + hu[1] / 1000.0)
-    result: FloatArray = np.where(iron_mm + titanium_mm > 0.0, seen - straight, 0.0)
+    result: FloatArray = seen - straight
     return result
 
 

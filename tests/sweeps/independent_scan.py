@@ -107,7 +107,7 @@ def cells_of(bodies: Sequence[Body], grid: ImageGrid) -> Cells:
     found = [
         (index, _filled(body, grid, index, split, shape)) for body in bodies for index in [_near(body, grid, split)]
     ]
-    every = np.unique(np.concatenate([index for index, _ in found])) if found else np.zeros(0, np.int64)
+    every = _sorted_once([index for index, _ in found])
     share = np.zeros((every.size, len(Stuff)), np.float32)
     for index, own in found:
         at = np.searchsorted(every, index)
@@ -137,7 +137,16 @@ def _near(body: Body, grid: ImageGrid, split: tuple[int, int, int]) -> npt.NDArr
         t = np.clip((x * along[0] + y * along[1] + z * along[2]) / length2, 0.0, 1.0)
         near = (x - t * along[0]) ** 2 + (y - t * along[1]) ** 2 + (z - t * along[2]) ** 2 < margin**2
         result.append(((k * size[1] + j) * size[0] + i)[near])
-    return np.unique(np.concatenate(result)).astype(np.int64) if result else np.zeros(0, np.int64)
+    return _sorted_once(result)
+
+
+def _sorted_once(parts: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """All numbers in order, each once; several times as fast as ``np.unique``, which hashes."""
+    if not parts:
+        return np.zeros(0, np.int64)
+    every = np.sort(np.concatenate(parts).astype(np.int64))
+    result: npt.NDArray[np.int64] = every[np.append(True, np.diff(every) > 0)] if every.size else every
+    return result
 
 
 def _filled(

@@ -155,6 +155,16 @@ def round_nose(radius_mm: float) -> Radius:
     return outer
 
 
+def ball(radius_mm: float) -> Radius:
+    """A ball about u = 0."""
+
+    def outer(u: FloatArray, _angle: FloatArray) -> FloatArray:
+        result: FloatArray = np.sqrt(np.maximum(radius_mm**2 - u * u, 0.0))
+        return result
+
+    return outer
+
+
 def cone(length_mm: float, radius_mm: float) -> Radius:
     """A point at u = 0 that widens over ``length_mm``."""
 
@@ -182,7 +192,8 @@ class Build:
     """What a needle is made like; lengths from its tip, mm.
 
     ``content`` is ``solid``, ``air``, ``probe`` or ``none`` (a cannula without a needle in it); ``cannula_mm`` the distal end
-    of the guide cannula, None for none; ``dense_mm`` half the length of the probe's dense end.
+    of the guide cannula, None for none; ``dense_mm`` half the length of the probe's dense end; ``hub`` what hubs of needle and
+    cannula are made of, None for none.
     """
 
     content: str
@@ -199,10 +210,12 @@ class Build:
     cannula_inner_mm: float
     cannula_outer_mm: float
     cannula_length_mm: float
+    hub: Stuff | None = None
 
 
 PROBE_RADIUS_MM = 1.6  # probe of the miniature source: 3.2 mm (Dinsmore et al. 1996, Med Phys 23:45)
 _CAP_MM = 1.2  # plastic before a hollow tip's bore: our own choice
+_HUB_MM = (7.0, 16.0)  # radius and length: our own choice
 
 
 def needle(build: Build, tip_lps_mm: FloatArray, towards_lps_mm: FloatArray, turn_rad: float = 0.0) -> Body:
@@ -244,4 +257,18 @@ def needle(build: Build, tip_lps_mm: FloatArray, towards_lps_mm: FloatArray, tur
             parts.append(replace(tube, stuff=Stuff.VOID, outer_mm=tube.inner_mm, inner_mm=0.0))
         parts.append(tube)
         reach = build.cannula_outer_mm / 2.0
+        if build.hub is not None:
+            parts.append(
+                replace(
+                    tube,
+                    stuff=build.hub,
+                    low_mm=tube.high_mm - _HUB_MM[1],
+                    outer_mm=_HUB_MM[0],
+                    inner_mm=build.cannula_outer_mm / 2.0,
+                )
+            )
+            reach = _HUB_MM[0]
+    if build.hub is not None and build.content != "none":
+        parts.append(Part(stuff=build.hub, low_mm=end, high_mm=end + _HUB_MM[1], outer_mm=_HUB_MM[0]))
+        reach = _HUB_MM[0]
     return body(parts, tip_lps_mm, towards_lps_mm, reach, turn_rad)

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from iort_planner.errors import IortError
 from iort_planner.geometry.needle import Confidence, locate_needle
-from tests.sweeps.independent_cases import KINDS, draw, scanned, truth_of
+from tests.sweeps.independent_cases import draw, scanned, truth_of
+from tests.sweeps.independent_scanner import KINDS
 from tests.sweeps.processes import in_processes, refuse_proof_seeds
 from tests.sweeps.scoring import Outcome, arguments, finish, score
 
