@@ -17,9 +17,9 @@ from iort_planner.phantom import PhantomSpec, canal_of, find_spec, grid_of, read
 from iort_planner.phantom.levels import at_level, level_names
 from iort_planner.phantom.scan import spine_frame
 from iort_planner.units import FloatArray
-from tests.sweeps.independent_metal import Clutter, draw_clutter
+from tests.sweeps.independent_metal import Clutter, clear, draw_clutter
 from tests.sweeps.independent_scanner import Scanner, draw_scanner, scan
-from tests.sweeps.independent_shapes import PROBE_RADIUS_MM, Body, Build, Stuff, needle
+from tests.sweeps.independent_shapes import HUB_MM, PROBE_RADIUS_MM, Body, Build, Stuff, needle
 from tests.sweeps.scoring import Truth
 
 CONTENTS = ("solid", "air", "probe")
@@ -96,10 +96,13 @@ def draw(seed: int, *, negative: bool = False, kind: str | None = None) -> Indep
     placed: list[Body] = []
     side = 1.0 if rng.random() < 0.5 else -1.0
     for n, build in enumerate(builds):
-        body = _placed(rng, spec, build, -side if n else side, bend_mm if n == 0 else 0.0)
+        body = _placed(rng, spec, build, -side if n else side, bend_mm if n == 0 else 0.0, placed)
         if body is None:
             builds = builds[:n]
             break
+        if build.hub is not None and _hub_in_body(spec, body, build):
+            builds[n] = replace(build, hub=None)
+            body = replace(needle(builds[n], body.origin_lps_mm, body.origin_lps_mm + body.axis_lps), **_frame(body))
         placed.append(body)
     if not placed and not negative:
         raise RuntimeError(f"seed {seed}: no needle fits")
@@ -166,14 +169,18 @@ def _sizes(rng: np.random.Generator) -> Build:
     source = float(rng.uniform(2.0, 3.2))
     tip = float(rng.uniform(max(3.3, source + 0.4), 7.0))
     inner = float(rng.uniform(4.4, 4.6))
+    length = round(float(rng.uniform(90.0, 115.0)), 1)
+    # the needle goes in up to its hub at most: the cannula with its own hub has to find room before it
+    cannula_length = round(min(float(rng.uniform(60.0, 90.0)), length - HUB_MM[1] - 13.0), 1)
+    furthest = min(tip + 30.0, length - HUB_MM[1] - cannula_length)
     place = rng.random()
-    over = float(rng.uniform(0.2 * tip, tip)) if place < 0.2 else float(tip + rng.uniform(0.0, 30.0))
+    over = float(rng.uniform(0.2 * tip, tip) if place < 0.2 else rng.uniform(tip, furthest))
     return Build(
         content="solid",
         radius_mm=2.2,
         tip_mm=round(tip, 2),
         source_mm=round(source, 2),
-        length_mm=round(float(rng.uniform(90.0, 115.0)), 1),
+        length_mm=length,
         wall_mm=0.5,
         hollow_tip_mm=0.0,
         probe_wall_mm=0.2,
@@ -182,7 +189,7 @@ def _sizes(rng: np.random.Generator) -> Build:
         cannula_mm=None if place > 0.85 else round(over, 2),
         cannula_inner_mm=round(inner, 2),
         cannula_outer_mm=round(float(rng.uniform(5.4, 6.5)), 2),
-        cannula_length_mm=round(float(rng.uniform(60.0, 90.0)), 1),
+        cannula_length_mm=cannula_length,
         hub=(None, Stuff.PLASTIC, Stuff.STEEL)[int(rng.choice(3, p=(0.5, 0.3, 0.2)))],
     )
 
@@ -225,8 +232,10 @@ def _stated(rng: np.random.Generator, build: Build, seed: int) -> Applicator:
     )
 
 
-def _placed(rng: np.random.Generator, spec: PhantomSpec, build: Build, side: float, bend_mm: float) -> Body | None:
-    """Through the pedicle of a side into the body, clear of the canal; None if no trial is."""
+def _placed(
+    rng: np.random.Generator, spec: PhantomSpec, build: Build, side: float, bend_mm: float, others: list[Body]
+) -> Body | None:
+    """Through the pedicle of a side into the body, clear of the canal and of others; None if no trial is."""
     frame, canal, grid = spine_frame(spec), canal_of(spec), grid_of(spec)
     a, b = spec.canal.width_mm / 2.0, spec.canal.depth_mm / 2.0
     v = spec.vertebra
@@ -253,9 +262,25 @@ def _placed(rng: np.random.Generator, spec: PhantomSpec, build: Build, side: flo
         line = body.points_lps_mm(np.arange(0.0, build.length_mm, 1.0))
         if float(np.min(canal.signed_distance_mm(line))) < radius + LEAST_CLEARANCE_MM:
             continue
-        if grid.room_mm(ends[0]) > 6.0 and clearance_mm(spec, body, build) >= LEAST_CLEARANCE_MM:
+        if (
+            grid.room_mm(ends[0]) > 6.0
+            and clear(body, others, 1.0)
+            and clearance_mm(spec, body, build) >= LEAST_CLEARANCE_MM
+        ):
             return body
     return None
+
+
+def _frame(body: Body) -> dict[str, Any]:
+    """What a body that is built anew keeps of another."""
+    return {key: getattr(body, key) for key in ("axis_lps", "across_lps", "bow_per_mm", "bow_from_mm")}
+
+
+def _hub_in_body(spec: PhantomSpec, body: Body, build: Build) -> bool:
+    """Whether the nearer hub would stand in the skin, as none does."""
+    start = build.length_mm if build.cannula_mm is None else build.cannula_mm + build.cannula_length_mm
+    at = spine_frame(spec).to_spine(body.points_lps_mm(np.array([start])))[0]
+    return bool(at[1] < spec.body.back_mm + 4.0)
 
 
 def clearance_mm(spec: PhantomSpec, body: Body, build: Build) -> float:

@@ -215,7 +215,7 @@ class Build:
 
 PROBE_RADIUS_MM = 1.6  # probe of the miniature source: 3.2 mm (Dinsmore et al. 1996, Med Phys 23:45)
 _CAP_MM = 1.2  # plastic before a hollow tip's bore: our own choice
-_HUB_MM = (7.0, 16.0)  # radius and length: our own choice
+HUB_MM = (7.0, 12.0)  # radius and length: our own choice
 
 
 def needle(build: Build, tip_lps_mm: FloatArray, towards_lps_mm: FloatArray, turn_rad: float = 0.0) -> Body:
@@ -262,13 +262,13 @@ def needle(build: Build, tip_lps_mm: FloatArray, towards_lps_mm: FloatArray, tur
                 replace(
                     tube,
                     stuff=build.hub,
-                    low_mm=tube.high_mm - _HUB_MM[1],
-                    outer_mm=_HUB_MM[0],
-                    inner_mm=build.cannula_outer_mm / 2.0,
+                    low_mm=tube.high_mm,
+                    high_mm=tube.high_mm + HUB_MM[1],
+                    outer_mm=HUB_MM[0],
                 )
             )
-            reach = _HUB_MM[0]
+            reach = HUB_MM[0]
     if build.hub is not None and build.content != "none":
-        parts.append(Part(stuff=build.hub, low_mm=end, high_mm=end + _HUB_MM[1], outer_mm=_HUB_MM[0]))
-        reach = _HUB_MM[0]
+        parts.append(Part(stuff=build.hub, low_mm=end, high_mm=end + HUB_MM[1], outer_mm=HUB_MM[0]))
+        reach = HUB_MM[0]
     return body(parts, tip_lps_mm, towards_lps_mm, reach, turn_rad)
