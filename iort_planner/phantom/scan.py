@@ -151,7 +151,17 @@ def build(spec: PhantomSpec, seed: int = 0) -> Phantom:
                 f"phantom {spec.name!r}: the needle's {name} {np.round(point, 1).tolist()} lies outside the image; "
                 "change grid.size_voxels or grid.centre_offset_mm"
             )
-    hu, labels = ideal_image(spec, grid, (pose, *others), seed)
+    volume, labels = scan_of(spec, seed)
+    return Phantom(
+        spec=spec, seed=seed, volume=volume, labels=labels, canal=canal, pose=pose, truth=truth, extra_poses=others
+    )
+
+
+def scan_of(spec: PhantomSpec, seed: int) -> tuple[Volume, npt.NDArray[np.uint8]]:
+    """The scan alone and its labels, wherever the needle stands; as `build` has them."""
+    grid = grid_of(spec)
+    poses = tuple(pose_of(spec, needle) for needle in (spec.needle, *spec.extra_needles))
+    hu, labels = ideal_image(spec, grid, poses, seed)
     hu = scanned(spec, hu, np.random.default_rng([seed, 1]))
     volume = Volume(
         values=np.clip(np.rint(hu), MIN_HU, spec.scanner.clip_hu).astype(np.int16),
@@ -160,9 +170,7 @@ def build(spec: PhantomSpec, seed: int = 0) -> Phantom:
         frame_of_reference_uid=uid_of(spec, seed, "frame of reference"),
     )
     labels.setflags(write=False)
-    return Phantom(
-        spec=spec, seed=seed, volume=volume, labels=labels, canal=canal, pose=pose, truth=truth, extra_poses=others
-    )
+    return volume, labels
 
 
 def ideal_image(

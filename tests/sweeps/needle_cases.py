@@ -65,16 +65,16 @@ class BuiltCase(Case):
     @property
     def groups(self) -> tuple[str, ...]:
         """Build, kind and streaks first; then every special group it belongs to."""
-        special = {
+        special: dict[str, bool] = {
             "two needles": self.needles > 1,
-            "devices": bool(self.spec.devices),
             "no cannula": not self.spec.needle.cannula,
             self.spec.scanner.kernel: self.spec.scanner.kernel != "gaussian",
             "stated": self.applicator.content is not NeedleContent.UNKNOWN,
         }
         ordinary = tuple(g for g in super().groups if g not in ("plain", "coarse"))
         named = (self.build, self.kind, "streaked" if self.streaked else "clean")
-        return (*named, *ordinary, *(name for name, here in special.items() if here))
+        devices = sorted({device.kind for device in self.spec.devices})
+        return (*named, *ordinary, *(name for name, here in special.items() if here), *devices)
 
     def told(self) -> dict[str, Any]:
         return super().told() | {

@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from iort_planner.errors import IortError
 from iort_planner.geometry.needle import Confidence, locate_needle
-from iort_planner.phantom import PhantomSpec, build, find_spec, read_spec
+from iort_planner.phantom import PhantomSpec, find_spec, read_spec
+from iort_planner.phantom.scan import scan_of
 from iort_planner.phantom.spec_model import DeviceKind
 from tests.sweeps.case_devices import DEVICES, draw_devices
 from tests.sweeps.needle_cases import with_metal_effects
@@ -30,8 +31,8 @@ from tests.sweeps.processes import in_processes, refuse_proof_seeds
 from tests.sweeps.scoring import arguments
 
 CANNULA_PART = 1 / 4
-_FIELD_MM = (96.0, 100.0, 76.0)  # smaller and coarser than the sweep's, for time
-_SPACINGS_MM = ((0.55, 1.0), (0.8, 2.5))
+_FIELD_MM = (90.0, 96.0, 66.0)  # smaller and coarser than the sweep's, for time
+_SPACINGS_MM = ((0.6, 1.0), (1.0, 2.5))
 _AWAY_MM = ((0.0, -60.0, -300.0), (0.0, -60.0, -200.0))  # of the needle that is not there: in nothing's way
 
 
@@ -93,7 +94,7 @@ def run_case(seed: int) -> Negative:
     metal += [f"{len(spec.rods)} rods"] if spec.rods else []
     metal += ["cannula"] if spec.needle.parts == "cannula" else []
     metal += [device.kind + (" with cement" if device.cement_mm else "") for device in spec.devices]
-    volume = build(spec, seed).volume
+    volume, _ = scan_of(spec, seed)
     try:
         needle = locate_needle(volume, spec.applicator)
         said, found = "; ".join(needle.reasons), needle.confidence.value

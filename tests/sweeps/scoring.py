@@ -86,7 +86,7 @@ def score(
             "distance_error_mm": found.distance_from_source_mm - truth.distance_from_source_mm,
             "clearance_error_mm": found.shaft_clearance_mm - truth.shaft_clearance_mm,
             "wall_error_mm": _wall_error_mm(canal, truth),
-            "distance_sigma_mm": _distance_sigma_mm(needle, canal, found.nearest_point_lps_mm),
+            "distance_sigma_mm": distance_sigma_mm(needle, canal, found.nearest_point_lps_mm),
         }
     except IortError as error:
         known["refused"] = f"{type(error).__name__}: {error}"
@@ -110,7 +110,7 @@ def _needle_score(needle: Needle, truth: Truth) -> dict[str, Any]:
         "axis_error_deg": angle_deg(needle.axis_lps, truth.axis_lps),
         "source_error_mm": float(np.linalg.norm(needle.source_lps_mm - truth.source_lps_mm)),
         "tip_uncertainty_mm": needle.tip_uncertainty_mm,
-        **_tip_parts(needle, offset),
+        **tip_parts(needle, offset),
         "over_source_found": needle.cannula_over_source,
         "bending_found_mm": needle.bending_mm,
         "bending_error_mm": None
@@ -126,7 +126,7 @@ def _covariance_mm2(needle: Needle) -> FloatArray:
     return needle.tip_covariance_lps_mm2
 
 
-def _tip_parts(needle: Needle, offset_mm: FloatArray) -> dict[str, Any]:
+def tip_parts(needle: Needle, offset_mm: FloatArray) -> dict[str, Any]:
     """The tip's error along the found axis and in two directions across it, with the stated k=1 of each."""
     axis, covariance = needle.axis_lps, _covariance_mm2(needle)
     first = np.cross(axis, np.eye(3)[int(np.argmin(np.abs(axis)))])
@@ -138,7 +138,7 @@ def _tip_parts(needle: Needle, offset_mm: FloatArray) -> dict[str, Any]:
     }
 
 
-def _distance_sigma_mm(needle: Needle, canal: SpinalCanal, wall_lps_mm: FloatArray) -> float:
+def distance_sigma_mm(needle: Needle, canal: SpinalCanal, wall_lps_mm: FloatArray) -> float:
     """Stated k=1 of the distance from source to wall: the plan's own budget (`iort_planner.planning.uncertainty`)."""
     return Causes(
         table_percent=0.0,
