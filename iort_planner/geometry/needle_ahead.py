@@ -21,8 +21,11 @@ _REACH_MM = 40.0  # the longest piece that a needle's distal end in a vertebra m
 _BLUR_MM = 1.5  # of the metal's end itself
 _STEP_MM = 0.5
 _RADIUS_MM = 4.0  # a shaft's section with its blur
-_CORE_MM = 1.0
-_METAL_SHARE = 0.6  # of the shaft's value: 1800 HU where it is cut at 3071, above bone
+_WALL_MM = 2.4  # as in needle_profile
+_AROUND_MM = (4.6, 6.6)
+# Of the way from the surroundings to the shaft's value, and of that value: the bare wall of a sheath beside the thicker one with
+# its cannula shows a half of it, dense bone in which it stands a third. Our own choice.
+_METAL_SHARE, _LEAST_SHARE = 0.3, 0.36
 _LEAST_MM = 5.0  # of metal: less is a screw's tip or a marker beside the line
 _GAP_MM = 3.0  # a streak across the shaft; a longer one is not bridged, but doubted
 _LEAST_STEP_MM = 2.0  # less than that the fit finds by itself
@@ -71,17 +74,24 @@ def metal_ahead_mm(volume: Volume, plateau: float, metal_end_lps_mm: FloatArray,
 def _sections(
     volume: Volume, plateau: float, end_lps_mm: FloatArray, axis_lps: FloatArray, first_mm: float
 ) -> tuple[FloatArray, npt.NDArray[np.bool_], FloatArray]:
-    """Sections ahead of an end: how far ahead (N,) mm, whether their core is metal (N,), the metal's centre (N, 2) mm."""
+    """Sections ahead of an end: how far ahead (N,) mm, whether they are metal (N,), the metal's centre (N, 2) mm.
+
+    A section is metal, solid or hollow, where the upper quartile within the shaft's radius stands out from what surrounds it.
+    """
     frame = frame_from(end_lps_mm, -axis_lps)
     ahead = np.arange(first_mm, _REACH_MM, _STEP_MM)
-    across = np.arange(-_RADIUS_MM, _RADIUS_MM + 1e-6, _STEP_MM)
+    across = np.arange(-_AROUND_MM[1], _AROUND_MM[1] + 1e-6, _STEP_MM)
     x, y = np.meshgrid(across, across, indexing="ij")
-    disc = np.hypot(x, y) <= _RADIUS_MM
+    disc = np.hypot(x, y) <= _AROUND_MM[1]
     x, y = x[disc], y[disc]
     local = np.empty((ahead.size, x.size, 3))
     local[..., 0], local[..., 1], local[..., 2] = x, y, ahead[:, None]
-    metal = volume.sample(frame.to_lps(local), outside=np.nan) > _METAL_SHARE * plateau  # False outside the image
-    core: npt.NDArray[np.bool_] = np.mean(metal[:, np.hypot(x, y) <= _CORE_MM], axis=1) >= 0.5
+    values = np.nan_to_num(volume.sample(frame.to_lps(local), outside=np.nan), nan=-1e9)
+    radius = np.hypot(x, y)
+    around = np.median(values[:, radius >= _AROUND_MM[0]], axis=1)
+    least = np.maximum(around + _METAL_SHARE * (plateau - around), _LEAST_SHARE * plateau)
+    found: npt.NDArray[np.bool_] = np.quantile(values[:, radius <= _WALL_MM], 0.75, axis=1) > least
+    metal = (values > least[:, None]) & (radius <= _RADIUS_MM)
     count = np.maximum(metal.sum(axis=1), 1)
     centre = np.stack([(metal * x).sum(axis=1) / count, (metal * y).sum(axis=1) / count], axis=1)
-    return ahead, core, centre
+    return ahead, found, centre

@@ -51,6 +51,8 @@ def fit_centre_line(
     # the cannula may begin at the step in the shaft's section, cover its distal end, or not be in view
     starts = [replace(bare, cannula_end=end) for end in (np.inf, 0.0, *(() if step is None else (step,)))]
     straight: tuple[str, ...] = ("side", "up", "side_slope", "up_slope", "end", "height", "blur", "radius")
+    if not math.isnan(bare.inner):
+        straight = (*straight, "inner")
     reach = shaft.visible_mm - (_EDGE_MM if shaft.cut and shaft.visible_mm > WINDOW_MM + _EDGE_MM else _HUB_MM)
     highest = _MOST_HEIGHT * abs(shaft.plateau)
     for most in _LINE_VOXELS:

@@ -17,15 +17,21 @@ import numpy as np
 from scipy import special
 from scipy.optimize import least_squares
 
-from iort_planner.geometry._needle_kernels import predict_values
+from iort_planner.geometry import _needle_kernels
 
 if TYPE_CHECKING:
+    from iort_planner.applicator import Applicator
     from iort_planner.units import FloatArray
 
 # Radii at which the blurred disc is tabulated: 0.05 mm steps keep linear interpolation within 2 HU of 6000.
 _RADII_MM = np.linspace(0.0, 12.0, 241)
 _FEW, _MANY = np.polynomial.legendre.leggauss(3), np.polynomial.legendre.leggauss(5)
 _THIN_MM = 1.3  # up to here three points of the slice's box are enough (error under 0.1 % of the height)
+
+
+PROBE_RADIUS_MM = 1.6  # of an INTRABEAM probe (diameter 3.2 mm)
+PROBE_END_MM = 0.7  # length of the dense end at its target: our own choice
+PROBE_BORE_MM = (1.15, 1.4, 1.55)  # inside of its tube, least, usual, most: walls of 0.05 to 0.45 mm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,6 +86,10 @@ class Scene:
         Distance of neighbouring slices.
     ceiling : float
         Highest value the scan shows; inf if nothing is cut.
+    lowest, metal : float
+        Lowest value near the needle, and what metal shows (upper quartile).
+    soft_max : float
+        Highest value of anything that is no metal; a plastic above that would stand in for metal.
     """
 
     local_mm: FloatArray
@@ -88,6 +98,9 @@ class Scene:
     normal: FloatArray
     slice_mm: float
     ceiling: float
+    lowest: float
+    metal: float
+    soft_max: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +115,8 @@ class Pose:
 
     Inside the shaft, within ``bore_radius``, the value is ``inner`` (NaN: metal like the rest). Before its end stands plastic
     of the shaft's radius and ``plastic_length``, of the value ``plastic`` (NaN: none, or as its surroundings); its own bore
-    of that radius reaches ``bore_reach`` ahead of the shaft's end and has the value ``bore`` (NaN: there is none).
+    of that radius reaches ``bore_reach`` ahead of the shaft's end and has the value ``bore`` (NaN: there is none). With a
+    ``probe`` inside the sheath's bore (``sheath_radius``) that of the plastic holds the probe's tube with its dense end instead, and ``bore_radius`` is the tube's own.
     """
 
     radius: float
@@ -125,6 +139,8 @@ class Pose:
     plastic_length: float = 0.0
     bore: float = float("nan")
     bore_reach: float = 0.0
+    probe: bool = False
+    sheath_radius: float = PROBE_RADIUS_MM
 
 
 @lru_cache(maxsize=64)  # most steps of a fit change neither radius nor blur
@@ -135,36 +151,65 @@ def blurred_disc(radius_mm: float, blur_mm: float) -> FloatArray:
     return result
 
 
+def table_at(table: FloatArray, radius_mm: FloatArray) -> FloatArray:
+    """A table of `blurred_disc` at any radii, by linear interpolation."""
+    result: FloatArray = np.interp(radius_mm, _RADII_MM, table)
+    return result
+
+
+def bore_share(applicator: Applicator) -> float:
+    """Radius of the sheath's bore over its outer radius: the applicator file's, else that of a probe with room to slide."""
+    stated = applicator.inner_diameter_mm
+    return _BORE_SHARE if stated is None else stated / applicator.outer_diameter_mm
+
+
 def predict(scene: Scene, pose: Pose) -> FloatArray:
     """Model values at the scene's voxels, shape (N,)."""
+    return _predicted(scene, pose, _NO_SLOPES)
+
+
+_NO_SLOPES = np.empty((0, _needle_kernels.SLOPES))
+# Which parameters the kernel gives slopes for; what is metal inside, and plastic without a bore, follow another value.
+_COLUMNS = {
+    name: getattr(_needle_kernels, name.upper())
+    for name in (
+        "side", "up", "side_slope", "up_slope", "side_bend", "up_bend", "end", "cannula_end", "height", "inner", "plastic",
+        "bore", "bore_reach",
+    )
+}  # fmt: skip
+
+
+def _predicted(scene: Scene, pose: Pose, slopes: FloatArray) -> FloatArray:
     node, weight = _FEW if scene.slice_mm <= _THIN_MM else _MANY
     shaft = blurred_disc(pose.radius, pose.blur)
-    hollow = not np.isnan(pose.inner)
-    bore = blurred_disc(pose.bore_radius, pose.blur) if hollow or not np.isnan(pose.bore) else np.zeros(shaft.shape)
+    hollow, drilled = not np.isnan(pose.inner), pose.probe or not np.isnan(pose.bore)
+    bore = blurred_disc(pose.bore_radius, pose.blur) if hollow or drilled else np.zeros(shaft.shape)
     cannula = blurred_disc(pose.cannula_radius, pose.blur) if np.isfinite(pose.cannula_end) else shaft
     plastic_end = pose.end - pose.plastic_length + pose.radius / 3.0  # a half ball fills as much as two thirds of a disc
-    values: FloatArray = predict_values(
+    ends = (pose.end, pose.cannula_end, pose.cannula_end + pose.cannula_length, plastic_end, pose.end - pose.bore_reach)
+    inner = pose.inner if hollow else pose.height
+    in_plastic = inner if pose.probe else pose.bore if drilled else pose.plastic
+    values: FloatArray = _needle_kernels.predict_values(
         scene.local_mm,
         scene.background,
         scene.ceiling,
         (0.5 * pose.slice_share * scene.slice_mm * node)[:, None] * scene.normal,
         0.5 * weight,
         np.array([pose.side, pose.up, pose.side_slope, pose.up_slope, pose.side_bend, pose.up_bend]),
-        np.array(
-            [pose.end, pose.cannula_end, pose.cannula_end + pose.cannula_length, plastic_end, pose.end - pose.bore_reach]
-        ),
-        np.array(
-            [
-                pose.height,
-                pose.inner if hollow else pose.height,
-                pose.plastic,
-                pose.plastic if np.isnan(pose.bore) else pose.bore,
-            ]
-        ),
+        np.array(ends),
+        np.array([pose.height, inner, pose.plastic, in_plastic]),
         pose.blur,
-        np.stack([shaft, bore, cannula]),
+        np.stack([shaft, bore, cannula, *(blurred_disc(r, pose.blur) for r in (PROBE_RADIUS_MM, pose.sheath_radius))]),
+        PROBE_END_MM if pose.probe else np.nan,
         _RADII_MM[1],
+        slopes,
     )
+    if slopes.size and not hollow:
+        slopes[:, _COLUMNS["height"]] += slopes[:, _COLUMNS["inner"]]
+    if slopes.size and pose.probe:
+        slopes[:, _COLUMNS["inner"]] += slopes[:, _COLUMNS["bore"]]
+    elif slopes.size and not drilled:
+        slopes[:, _COLUMNS["plastic"]] += slopes[:, _COLUMNS["bore"]]
     return values
 
 
@@ -172,7 +217,7 @@ def predict(scene: Scene, pose: Pose) -> FloatArray:
 # any 16-bit scale shows; the box from a point to twice the slice distance (overlapping slices).
 _BOUNDS = {
     "radius": (0.3, 6.0),
-    "cannula_radius": (0.3, 6.0),
+    "cannula_radius": (0.3, 3.6),
     "side": (-5.0, 5.0),
     "up": (-5.0, 5.0),
     "side_slope": (-0.3, 0.3),
@@ -182,9 +227,9 @@ _BOUNDS = {
     "end": (-np.inf, np.inf),
     "cannula_end": (-np.inf, np.inf),
     "height": (0.0, np.inf),
-    "blur": (0.25, 2.0),
+    "blur": (0.15, 2.0),
     "slice_share": (0.0, 2.0),
-    "bore_radius": (0.3, 2.6),
+    "bore_radius": (1.15, 1.55),
     "inner": (-np.inf, np.inf),
     "plastic": (-np.inf, np.inf),
     "bore": (-np.inf, np.inf),
@@ -207,6 +252,12 @@ _SCALE = {
 }
 
 
+# A wall of 0.3 mm in a blur of 0.8 shows a seventh of its value: as far as height and blur may go to explain a thin ring.
+_MOST_WALL = 7.0
+# Sheath walls are 0.3 to 0.7 mm of a radius of 2.2; the middle. Wall and value of a thin ring cannot be told apart in a scan
+# that blurs them, so the wall is fixed and the value free; neither moves the ends. Our own choice.
+_BORE_SHARE = 0.77
+_LEAST_CANNULA_MM = 0.35  # over the shaft: guide cannulas of 5.1 mm and more
 _UNSEEN = 10.0  # standard deviation of a parameter without influence, mm: farther than any window fitted here
 
 
@@ -234,7 +285,11 @@ class Fit:
 def fit(scene: Scene, start: Pose, free: tuple[str, ...], noise: float, height_max: float = np.inf) -> Fit:
     """Fit the named parameters to the scene by robust least squares (soft L1: streaks pull less)."""
     scales = np.array([_SCALE.get(n, max(abs(getattr(start, n)), 1.0) * 0.1) for n in free])
-    bounds = dict(_BOUNDS, height=(max(0.0, 0.3 * start.height), height_max))
+    bounds = dict(_BOUNDS, height=(max(0.0, 0.3 * start.height), height_max), plastic=(scene.lowest, scene.soft_max))
+    bounds |= {"inner": (scene.lowest, np.inf), "bore": (scene.lowest, scene.ceiling)}
+    bounds["cannula_radius"] = (start.radius + _LEAST_CANNULA_MM, bounds["cannula_radius"][1])
+    if not np.isnan(start.inner):
+        bounds["height"] = (bounds["height"][0], min(height_max, _MOST_WALL * scene.metal))
     low = np.array([bounds[n][0] for n in free])
     high = np.array([bounds[n][1] for n in free])
     x0 = np.clip([getattr(start, n) for n in free], low + 1e-6, high - 1e-6)
@@ -244,11 +299,17 @@ def fit(scene: Scene, start: Pose, free: tuple[str, ...], noise: float, height_m
         result: FloatArray = (predict(scene, pose) - scene.values) / noise
         return result
 
+    slopes = np.empty((scene.values.size, _needle_kernels.SLOPES))
+
     def jacobian(x: FloatArray) -> FloatArray:
-        # steps of a hundredth of a typical change: solvers' own relative steps vanish for parameters near zero
-        base = residual(x)
+        # blur and radii by steps of a hundredth of a typical change, the others from the kernel
+        pose = replace(start, **dict(zip(free, x.tolist(), strict=True)))
+        base = (_predicted(scene, pose, slopes) - scene.values) / noise
         columns = []
-        for n, scale in enumerate(scales):
+        for n, (name, scale) in enumerate(zip(free, scales, strict=True)):
+            if name in _COLUMNS:
+                columns.append(slopes[:, _COLUMNS[name]] / noise)
+                continue
             moved = x.copy()
             moved[n] += 0.01 * scale if x[n] + 0.01 * scale <= high[n] else -0.01 * scale
             columns.append((residual(moved) - base) / (moved[n] - x[n]))

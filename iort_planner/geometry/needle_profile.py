@@ -22,11 +22,17 @@ _ROUNDS = ((2.0, 0.6), (1.0, 0.45))
 _HALF_WIDTH_MM = 8.0
 _BEYOND_MM = 8.0
 _CORE_MM = 1.0
-# A section that nearly fills the window (55 mm2) is a hub, a screw's head or a plate: the shaft ends there.
-_SOLID_MM2 = 48.0
+_WALL_MM = 2.4  # the shaft's radius and a little of its blur: the upper quartile in it is metal, wherever the metal stands
+_SEARCH_MM = 3.2  # ... before the centre is known well
+# A section that nearly fills the window (72 mm2) is a hub, a screw's head or a plate: the shaft ends there. A cannula of
+# 6.5 mm has 33, cut flat and blooming up to 50.
+_SOLID_MM2 = 62.0
 _HEAD_SHARE, _HEAD_MM = 0.85, 6.0  # thick metal beyond an end is a head if most of so many mm are nearly as solid
 _LEAST_SECTIONS = 10  # for a parabola
-_WINDOW_MM = 4.2  # cannula radius 2.7 + twice a blur of 0.75
+_RING_STEP_MM = 0.5
+_RINGS_MM = np.arange(0.0, 3.0, _RING_STEP_MM)  # the wall of a cannula of 6.5 mm lies within
+_CLOSED_WALL = 0.6  # of a ring's mean weight: a wall that goes round, against metal that lies beside the centre
+_WINDOW_MM = 4.8  # cannula radius 3.25 + twice a blur of 0.75
 
 
 class EndKind(Enum):
@@ -49,12 +55,13 @@ class Profile:
         Where the sections lie along the axis.
     centre_mm : ndarray of shape (N, 2), mm
         Their centres across the axis; NaN where there is no metal.
-    core, around : ndarray of shape (N,)
-        Median value within 1 mm of the centre, and on a ring 5.5 to 8 mm from it (NaN outside the image).
+    core, wall, around : ndarray of shape (N,)
+        Median value within 1 mm of the centre; value of the metal, inside or in a wall (upper quartile within 2.4 mm); and
+        median on a ring 5.5 to 8 mm from it (NaN outside the image).
     area_mm2 : ndarray of shape (N,), mm2
-        Apparent area of the metal, at about half of the plateau.
-    plateau : float
-        Value of the metal's core.
+        Apparent area of the metal and of what it surrounds, at about half of the plateau.
+    plateau, air : float
+        Value of the metal, and that below which a voxel counts as air.
     low_mm, high_mm : float
         First and last section with metal.
     low_end, high_end : EndKind
@@ -66,9 +73,11 @@ class Profile:
     along_mm: FloatArray
     centre_mm: FloatArray
     core: FloatArray
+    wall: FloatArray
     around: FloatArray
     area_mm2: FloatArray
     plateau: float
+    air: float
     low_mm: float
     high_mm: float
     low_end: EndKind
@@ -127,16 +136,17 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
         local[..., 0], local[..., 1], local[..., 2] = x, y, along[:, None, None]
         values = box.sample(frame.to_lps(local), outside=np.nan).astype(np.float64)
         middle = (along > low + 3.0) & (along < high - 3.0)
-        cores = _core(values, x, y, np.zeros((along.size, 2)))[middle]
-        if not np.any(np.isfinite(cores)):
+        walls = _wall(values, x, y, np.zeros((along.size, 2)), _SEARCH_MM)[middle]
+        if not np.any(np.isfinite(walls)):
             return None
-        plateau = float(np.nanmedian(cores))
+        plateau = float(np.nanmedian(walls))
         near = np.hypot(x, y)
         ring = (near > 5.5) & (near < 8.0)
         around = _median_of(values[:, ring])
         centre, area = _centres(values, x, y, pixel**2, plateau, around)
         core = _core(values, x, y, np.nan_to_num(centre))
-        metal = np.isfinite(centre[:, 0]) & (core > 0.5 * plateau) & (area < _SOLID_MM2)
+        wall = _wall(values, x, y, np.nan_to_num(centre), _WALL_MM)
+        metal = np.isfinite(centre[:, 0]) & (wall > 0.5 * plateau) & (area < _SOLID_MM2)
         run = _longest_run(metal)
         if (run[1] - run[0]) * step < 10.0:
             return None
@@ -150,7 +160,7 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
     frame = last
     blank = float(box.values.min())
     ends, heads = [], []
-    thick = (core > 0.5 * plateau) & (area > _HEAD_SHARE * _SOLID_MM2)
+    thick = (wall > 0.5 * plateau) & (area > _HEAD_SHARE * _SOLID_MM2)
     for index, sign in ((run[0], -1.0), (run[1] - 1, 1.0)):
         inner = int(np.clip(index - 4 * sign, run[0], run[1] - 1))
         end = frame.to_lps(np.array([*np.nan_to_num(centre[index]), along[index]]))
@@ -159,7 +169,7 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
         near = (beyond > 0.0) & (beyond <= _HEAD_MM)
         heads.append(2 * int(np.sum(thick[near])) >= max(int(np.sum(near)), 1))
     return Profile(
-        frame=frame, along_mm=along, centre_mm=centre, core=core, around=around, area_mm2=area, plateau=plateau,
+        frame=frame, along_mm=along, centre_mm=centre, core=core, wall=wall, around=around, area_mm2=area, plateau=plateau, air=air,
         low_mm=low, high_mm=high, low_end=ends[0], high_end=ends[1], low_head=heads[0], high_head=heads[1],
     )  # fmt: skip
 
@@ -181,6 +191,16 @@ def _core(values: FloatArray, x: FloatArray, y: FloatArray, centre: FloatArray) 
         picked = values[n][inside]
         if np.count_nonzero(np.isfinite(picked)) > 0.5 * picked.size:
             result[n] = np.nanmedian(picked)
+    return result
+
+
+def _wall(values: FloatArray, x: FloatArray, y: FloatArray, centre: FloatArray, within_mm: float) -> FloatArray:
+    """Value of the metal in each section, solid or hollow: the upper quartile within ``within_mm`` of the centre."""
+    result = np.full(values.shape[0], np.nan)
+    for n in range(values.shape[0]):
+        picked = values[n][np.hypot(x - centre[n, 0], y - centre[n, 1]) < within_mm]
+        if np.count_nonzero(np.isfinite(picked)) > 0.5 * picked.size:
+            result[n] = np.nanquantile(picked, 0.75)
     return result
 
 
@@ -210,7 +230,7 @@ def _centres(
         for n in order:
             found = guess
             for _ in range(3):
-                w = weight[n] * (np.hypot(x - found[0], y - found[1]) < _WINDOW_MM)
+                w = _filled(weight[n], np.hypot(x - found[0], y - found[1]))
                 total = float(w.sum())
                 if total * pixel_mm2 < 4.0:  # a quarter of the shaft's section
                     break
@@ -220,6 +240,17 @@ def _centres(
                     centre[n], guess = found, found
                     area[n] = total * pixel_mm2
     return centre, area
+
+
+def _filled(weight: FloatArray, radius: FloatArray) -> FloatArray:
+    """Metal in the window round a centre, and what a wall of metal surrounds: all within the ring of most metal."""
+    rings = [weight[(radius >= r) & (radius < r + _RING_STEP_MM)] for r in _RINGS_MM]
+    means = np.array([float(ring.mean()) if ring.size else 0.0 for ring in rings])
+    ring = int(means.argmax())
+    hollow = means[ring] > _CLOSED_WALL and ring > 0
+    inside = radius < _RINGS_MM[ring]
+    result: FloatArray = np.where(hollow & inside, 1.0, weight) * (radius < _WINDOW_MM)
+    return result
 
 
 def _longest_run(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
@@ -249,6 +280,11 @@ def robust_polynomial(along: FloatArray, centre: FloatArray, degree: int) -> Flo
     return result
 
 
+def _commonest(values: npt.NDArray[np.floating]) -> float:
+    found, count = np.unique(values[np.isfinite(values)], return_counts=True)
+    return float(found[count.argmax()]) if found.size else float("nan")
+
+
 def _end_kind(volume: Volume, frame: Frame, ring: float, air: float, plateau: float, blank: float) -> EndKind:
     """What lies 2 to 8 mm beyond an end, where ``frame`` starts and points outwards.
 
@@ -260,8 +296,9 @@ def _end_kind(volume: Volume, frame: Frame, ring: float, air: float, plateau: fl
     beyond = np.stack([r * np.cos(a), r * np.sin(a), d], axis=-1)
     values = volume.sample(frame.to_lps(beyond), outside=np.nan)
     outside = ~np.isfinite(values)
-    # padding: exactly the lowest value of the neighbourhood, over and over; noise never does that
-    padding = values == blank
+    # padding: exactly one value, over and over; noise never does that, and metal that is cut is brighter
+    commonest = _commonest(values)
+    padding = (values == blank) | ((values == commonest) if commonest < 0.5 * plateau else False)
     blind = outside | padding
     # ... but the dark streak ahead of a metal end does: it is narrow, and padding fills the whole neighbourhood
     if np.mean(outside[r <= 2.0]) > 0.3 or (np.mean(blind[r <= 2.0]) > 0.5 and np.mean(blind[r >= 4.0]) > 0.3):

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iort_planner.geometry.needle_model import Frame, Pose, frame_from
+from iort_planner.applicator import NeedleContent
+from iort_planner.geometry.needle_model import Frame, Pose, bore_share, frame_from
 from iort_planner.geometry.needle_profile import EndKind, Profile, rough_parabola
 
 if TYPE_CHECKING:
     from iort_planner.applicator import Applicator
     from iort_planner.units import FloatArray
 
-# Sheath walls are 0.3 to 0.7 mm of a radius of 2.2; the middle. Wall and value of a thin ring cannot be told apart in a scan
-# that blurs them, so the wall is fixed and the value free; neither moves the ends. Our own choice.
-_BORE_SHARE = 0.77
+_HOLLOW_SHARE = 0.85  # of the wall's value; solid metal that a hardened beam darkens inside shows more. Our own choice.
 _DEFAULT_CANNULA_WALL_MM = 0.5  # start of the fit where the applicator file gives no outer diameter
 _ROUGHLY_BENT_MM = 0.3  # centroids of sections of straight needles wobble by up to 0.7 mm in 3 mm slices
 
@@ -35,8 +35,8 @@ class Shaft:
         Sections: position in the frame and apparent area.
     head, cut, within : bool
         Whether it ends in much thicker metal (a screw's head, or the needle's hub), at the image's edge, in the body.
-    plateau : float
-        Value of the core.
+    plateau, core : float
+        Value of the metal, and in the middle of the shaft: lower where it is hollow.
     curvature : ndarray of shape (2,), 1/mm
         Rough quadratic term of the centre line in the frame; zero for a needle that looks straight.
     """
@@ -49,6 +49,7 @@ class Shaft:
     cut: bool
     within: bool
     plateau: float
+    core: float
     curvature: FloatArray
 
 
@@ -80,18 +81,18 @@ def orient(profile: Profile) -> Shaft:
         cut=proximal is EndKind.EDGE,
         within=proximal is EndKind.TISSUE,
         plateau=profile.plateau,
+        core=float(np.nanmedian(profile.core[profile.metal])),
         curvature=parabola[0] @ turn if bent else np.zeros(2),
     )
 
 
-def bore_radius(applicator: Applicator) -> float:
-    """Of the sheath: the applicator file's, else that of a probe with room to slide."""
-    stated = applicator.inner_diameter_mm
-    return _BORE_SHARE * applicator.outer_radius_mm if stated is None else stated / 2.0
+def looks_hollow(shaft: Shaft, applicator: Applicator) -> bool:
+    """Whether the middle of the shaft is darker than its wall; never where the applicator file says solid."""
+    return applicator.content is not NeedleContent.SOLID and shaft.core < _HOLLOW_SHARE * shaft.plateau
 
 
 def start_pose(shaft: Shaft, applicator: Applicator) -> Pose:
-    """Where fits begin: the bare shaft on the shaft's own frame."""
+    """Where fits begin: the bare shaft on the shaft's own frame, hollow where its middle is darker than its wall."""
     outer = applicator.cannula_outer_diameter_mm
     wall_radius = (
         applicator.cannula_inner_diameter_mm / 2.0 + _DEFAULT_CANNULA_WALL_MM if outer is None else outer / 2.0
@@ -100,7 +101,9 @@ def start_pose(shaft: Shaft, applicator: Applicator) -> Pose:
         radius=applicator.outer_radius_mm, cannula_radius=wall_radius, side=0.0, up=0.0, side_slope=0.0, up_slope=0.0,
         side_bend=float(shaft.curvature[0]), up_bend=float(shaft.curvature[1]), end=0.0, cannula_end=np.inf,
         cannula_length=applicator.cannula_length_mm,
-        height=shaft.plateau * 2.0, blur=0.65, slice_share=1.0, bore_radius=bore_radius(applicator),
+        height=shaft.plateau * 2.0, blur=0.65, slice_share=1.0, bore_radius=bore_share(applicator) * applicator.outer_radius_mm,
+        inner=shaft.core if looks_hollow(shaft, applicator) else math.nan,
+        plastic_length=applicator.radiolucent_tip_length_mm,
     )  # fmt: skip
 
 
