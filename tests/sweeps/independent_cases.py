@@ -5,7 +5,7 @@ Only the anatomy without metal, its canal and its frame are the project's; placi
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -40,7 +40,6 @@ class IndependentCase:
     clutter: tuple[Clutter, ...]
     bending_mm: float
     hint_lps_mm: FloatArray | None
-    extra: tuple[str, ...] = field(default=())
 
     @property
     def groups(self) -> tuple[str, ...]:
