@@ -157,11 +157,11 @@ def build(spec: PhantomSpec, seed: int = 0) -> Phantom:
     )
 
 
-def scan_of(spec: PhantomSpec, seed: int) -> tuple[Volume, npt.NDArray[np.uint8]]:
-    """The scan alone and its labels, wherever the needle stands; as `build` has them."""
+def scan_of(spec: PhantomSpec, seed: int, beams: BeamSet = CT_BEAMS) -> tuple[Volume, npt.NDArray[np.uint8]]:
+    """The scan alone and its labels, wherever the needle stands; as `build` has them with the usual beams."""
     grid = grid_of(spec)
     poses = tuple(pose_of(spec, needle) for needle in (spec.needle, *spec.extra_needles))
-    hu, labels = ideal_image(spec, grid, poses, seed)
+    hu, labels = ideal_image(spec, grid, poses, seed, beams)
     hu = scanned(spec, hu, np.random.default_rng([seed, 1]))
     volume = Volume(
         values=np.clip(np.rint(hu), MIN_HU, spec.scanner.clip_hu).astype(np.int16),

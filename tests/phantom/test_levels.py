@@ -67,7 +67,7 @@ def toml(spec: PhantomSpec) -> str:
         lines.append(f"[{field}]")
         for key, value in section.items():
             shown = list(value) if isinstance(value, tuple) else value
-            lines.append(f"{key} = {str(shown).lower()}")
+            lines.append(f"{key} = {shown!r}" if isinstance(shown, str) else f"{key} = {str(shown).lower()}")
     return "\n".join(lines)
 
 

@@ -239,3 +239,16 @@ def test_truth_without_a_needle_measures_nothing(small_spec: PhantomSpec) -> Non
     with pytest.raises(PhantomError, match="outside the image"):
         build(dataclasses.replace(small_spec, grid=outside))
     build(dataclasses.replace(with_needle(small_spec, parts="none"), grid=outside))
+
+
+def test_the_probes_end_stands_at_the_effective_source_point(small_spec: PhantomSpec) -> None:
+    """Centre of gravity of the metal within the plastic, less the thin wall that goes on: 3 mm from the tip."""
+    spec = dataclasses.replace(small_spec, scanner=quiet(small_spec, clip_hu=30000.0).scanner)
+    grid = dataclasses.replace(spec.grid, size_voxels=(110, 140, 60), spacing_mm=(0.5, 0.5, 0.7))
+    for length in (0.5, 1.0):
+        keys = {"content": "probe", "wall_mm": 0.4, "probe_wall_mm": 0.1, "probe_end_mm": length, "cannula": False}
+        phantom = build(dataclasses.replace(with_needle(spec, **keys), grid=grid))
+        along = np.arange(1.0, 5.0, 0.02)
+        profile = phantom.volume.sample(phantom.pose.points_lps_mm(along))
+        assert along[int(np.argmax(profile))] == pytest.approx(SOURCE, abs=0.2)
+        assert profile.max() > 1800.0  # half a millimetre of steel, blurred by 0.6 mm and the voxels
