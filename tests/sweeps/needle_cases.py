@@ -67,6 +67,8 @@ class BuiltCase(Case):
         """Build, kind and streaks first; then every special group it belongs to."""
         special: dict[str, bool] = {
             "two needles": self.needles > 1,
+            "two, hint": self.hint_lps_mm is not None,
+            "two, no hint": self.needles > 1 and self.hint_lps_mm is None,
             "no cannula": not self.spec.needle.cannula,
             self.spec.scanner.kernel: self.spec.scanner.kernel != "gaussian",
             "stated": self.applicator.content is not NeedleContent.UNKNOWN,
