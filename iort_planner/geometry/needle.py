@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iort_planner.applicator import unit_vector
+from iort_planner.applicator import NeedleContent, unit_vector
 from iort_planner.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Needle:
         Why the confidence is low; empty when it is high.
     end_reasons : tuple of str
         Those of them that doubt what stands at the metal's distal end, shaft or cannula.
+    content : NeedleContent
+        What was seen inside the sheath; ``unknown`` for a pose given by hand, or where the image does not tell.
     """
 
     label: str
@@ -96,6 +98,7 @@ class Needle:
     end_reasons: tuple[str, ...] = field(default=())
     tip_covariance_lps_mm2: FloatArray | None = None
     centre_line_lps_mm: FloatArray | None = None
+    content: NeedleContent = NeedleContent.UNKNOWN
 
     def __post_init__(self) -> None:
         for name, shape in _SHAPES.items():

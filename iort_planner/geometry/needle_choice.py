@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _RIVAL_SHARE = (0.6, 0.75)  # of the longest: below the first a cut piece is no rival, beyond the second it is its equal
 _HINT_MM = 20.0  # a hint further than this from every needle is a mistake
 _HINT_APART_MM = 5.0  # by so much must the needle that is meant be nearer to the hint than any other metal
+_PLANNED = (MetalKind.NEEDLE, MetalKind.SHAFT)  # the second always with low confidence, and after every needle
+_RANK = {kind: rank for rank, kind in enumerate(_PLANNED)}
 _LEVEL_MM = 18.0  # tips further apart than this along the patient lie in different vertebrae (height 20 to 35 mm)
 
 
@@ -34,6 +37,7 @@ class Seen:
     what: str
     plastic: Plastic
     measured: Measurement
+    explained: bool
 
 
 def at_hint(shafts: list[Shaft], pieces: list[Piece], hint_lps_mm: FloatArray, *, all_of_them: bool) -> list[Shaft]:
@@ -65,22 +69,23 @@ def at_hint(shafts: list[Shaft], pieces: list[Piece], hint_lps_mm: FloatArray, *
 
 
 def by_likelihood(found: list[Seen]) -> list[Seen]:
-    """Needles before other shafts, a plastic tip that is seen before none, then the longest."""
-    return sorted(found, key=lambda s: (s.kind is not MetalKind.NEEDLE, not s.plastic.seen, -s.shaft.visible_mm))
+    """Needles before other shafts, what more than its thickness explains before the rest, then the longest."""
+    return sorted(found, key=lambda s: (_RANK.get(s.kind, 2), not s.explained, -s.shaft.visible_mm))
 
 
 def choose(found: list[Seen], pieces: list[Piece], *, hinted: bool) -> tuple[list[Seen], list[str]]:
     """The shafts with the needle to plan with first, and what is doubtful about that choice.
 
-    With a hint the first is meant. Else the only one with a plastic tip in view is; else, where none has, the longest.
+    With a hint the first is meant. Else the only one that more than its thickness makes the applicator, of several such the
+    only one with a plastic tip in view; where none is, the longest.
 
     Raises
     ------
     NeedleNotFoundError
         If there is none, or several are alike.
     """
-    needles = found if hinted else [s for s in by_likelihood(found) if s.kind is MetalKind.NEEDLE]
-    if not needles or (hinted and needles[0].kind is not MetalKind.NEEDLE):
+    needles = [s for s in (found if hinted else by_likelihood(found)) if s.kind in _PLANNED]
+    if not needles or (hinted and found[0].kind not in _PLANNED):
         words = [piece.what for piece in pieces if piece.shaft is None] + [s.what for s in found if s.what]
         what = f" ({'; '.join(sorted(set(words))[:3])})" if words else ""
         raise NeedleNotFoundError(
@@ -90,18 +95,19 @@ def choose(found: list[Seen], pieces: list[Piece], *, hinted: bool) -> tuple[lis
     if hinted:
         near = [s for s in rest if s.kind is MetalKind.NEEDLE and not _known_by_hint(first, s)]
         return needles, ["the hint is about as near to another piece of metal"] if near else []
-    if first.plastic.seen:
-        alike = [first, *(s for s in rest if s.plastic.seen)]
+    if first.explained:
+        alike = [first, *(s for s in rest if s.explained)]
         if len(alike) == 1:
             return needles, []
+        with_tip = [s for s in alike if s.plastic.seen or s.measured.pose.probe]
+        if len(with_tip) == 1:
+            return [with_tip[0], *(s for s in needles if s is not with_tip[0])], []
         raise _several(alike)
     # beside a needle that is seen to leave the body, a short piece that the image's edge cuts is a screw whose head is
     # out of view; where the edge cuts both, the shorter may be the needle
     shaft = first.shaft
     rivals = [
-        s
-        for s in rest
-        if shaft.cut or not (s.shaft.cut and s.shaft.visible_mm < _RIVAL_SHARE[0] * shaft.visible_mm)
+        s for s in rest if shaft.cut or not (s.shaft.cut and s.shaft.visible_mm < _RIVAL_SHARE[0] * shaft.visible_mm)
     ]
     if not rivals:
         return needles, []
@@ -133,7 +139,7 @@ def labelled(needles: list[Needle]) -> tuple[Needle, ...]:
         return tuple(replace(n, label="1") for n in needles)
     heights = sorted({float(n.tip_lps_mm[2]) for n in needles}, reverse=True)
     level, levels = 1, {heights[0]: 1}
-    for above, here in zip(heights, heights[1:], strict=False):
+    for above, here in pairwise(heights):
         level += above - here > _LEVEL_MM
         levels[here] = level
     labels: list[str] = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iort_planner.applicator import NeedleContent
 from iort_planner.geometry.metal import MetalKind, MetalSurvey
 from iort_planner.geometry.needle import Confidence, Needle
 from iort_planner.geometry.needle_ahead import metal_ahead_mm
@@ -14,6 +15,7 @@ from iort_planner.geometry.needle_choice import Seen, at_hint, by_likelihood, ch
 from iort_planner.geometry.needle_measure import Measurement, measure_end
 from iort_planner.geometry.needle_pieces import Piece, find_pieces
 from iort_planner.geometry.needle_plastic import Plastic, look_ahead
+from iort_planner.geometry.needle_profile import air_level
 from iort_planner.geometry.needle_shaft import Shaft
 
 if TYPE_CHECKING:
@@ -27,8 +29,13 @@ _SHORT_MM = 25.0  # below, direction and diameter rest on few slices: low confid
 # of 6.5 mm flush with the end 3.0; a file with another diameter by a third is beyond. Our own choice.
 _AREA_RATIO = (0.5, 3.2)
 # The cannula's end in view, or a bore, count where they lower the misfit to this share; the step not at the very end.
-_STEP_GAIN, _STEP_MM, _HOLLOW_GAIN = 0.95, 1.0, 0.8
+_STEP_GAIN, _STEP_MM, _STEP_DIAMETER_MM, _HOLLOW_GAIN = 0.95, 2.0, 0.4, 0.8
+# Pedicle screws are up to 60 mm long; what is longer and just as thick as the applicator is it, where the scan is clean enough to
+# tell 4.4 from 4.2 mm, a vertebroplasty trocar's, or something like plastic stands ahead of it.
+_LONGEST_SCREW_MM, _EXACT_MM, _CLEAN = 62.0, (-0.1, 0.25), 0.15
+_NEAR_MM, _HINTED_SIGMA = 0.5, 3.0
 _MOST_SIGMA_MM = 0.75  # k=1 of the tip for high confidence: twice it is the bound of a silent failure (interface.md)
+_OTHER_DIAMETER_MM = 0.8  # from the applicator's: other metal, not a doubt about this one
 _MISFIT = 0.24  # of the core's value; scans without streaks leave 0.03
 # Errors per relative misfit: our own choice, not fitted; checked against 46 phantoms of tests/sweeps (seeds 0 to 45).
 _MISFIT_ALONG_MM, _MISFIT_ACROSS_MM = 1.0, 2.0
@@ -86,9 +93,7 @@ def survey(volume: Volume, applicator: Applicator) -> MetalSurvey:
         for piece in pieces
         if piece.shaft is seen.shaft
     ]
-    return MetalSurvey(
-        needles=labelled([n.needle for n in found if n.kind is MetalKind.NEEDLE]), others=tuple(others)
-    )
+    return MetalSurvey(needles=labelled([n.needle for n in found if n.kind is MetalKind.NEEDLE]), others=tuple(others))
 
 
 def _shafts(pieces: list[Piece]) -> list[Shaft]:
@@ -102,16 +107,23 @@ def _measured(volume: Volume, shaft: Shaft, applicator: Applicator) -> Seen:
     axis = measured.axis_lps
     plastic = look_ahead(volume, applicator, measured.metal_end_lps_mm, axis, measured.pose.blur, shaft.plateau)
     kind, what = MetalKind.NEEDLE, ""
+    reasons = [*measured.reasons, *_doubts(volume, shaft, measured, applicator)]
     if measured.cannula_alone:
         kind, what = MetalKind.CANNULA, "a guide cannula without an applicator in it has no tip to plan with"
-    reasons = [*measured.reasons, *_doubts(volume, shaft, measured, applicator)]
     tip = applicator.tip_from_metal_end_lps_mm(measured.metal_end_lps_mm, axis)
     if not bool(volume.grid.contains(tip)):
         reasons.append("the tip lies outside the image")
-    if not explained(measured, plastic):
+    elif plastic.pointed and not measured.pose.probe:
+        if shaft.visible_mm < _LONGEST_SCREW_MM:
+            kind, what = MetalKind.SCREW, f"a shaft of {shaft.visible_mm:.0f} mm with a point, like a screw's"
+        reasons.append("metal goes on ahead of the shaft where its plastic tip must be: is it a screw?")
+    known = explained(shaft, measured, plastic)
+    if not known:
         reasons.append(
-            "nothing but its thickness tells it from other metal: neither a plastic tip nor a cannula or a bore is seen"
+            "nothing sure tells it from other metal: neither a plastic tip nor a cannula's end nor a bore is seen"
         )
+        if kind is MetalKind.NEEDLE and not _fits(measured):
+            kind, what = MetalKind.SHAFT, f"a shaft of {shaft.visible_mm:.0f} mm that does not fit the applicator"
     ahead_mm = metal_ahead_mm(volume, shaft.plateau, measured.metal_end_lps_mm, axis)
     if ahead_mm:
         reasons.append(
@@ -136,14 +148,39 @@ def _measured(volume: Volume, shaft: Shaft, applicator: Applicator) -> Seen:
         cannula_over_source=measured.cannula_over_source,
         reasons=tuple(reasons),
         end_reasons=measured.end_reasons,
+        content=_content(measured, air_level(volume)),
     )
-    return Seen(needle=needle, shaft=shaft, kind=kind, what=what, plastic=plastic, measured=measured)
+    return Seen(needle=needle, shaft=shaft, kind=kind, what=what, plastic=plastic, measured=measured, explained=known)
 
 
-def explained(measured: Measurement, plastic: Plastic) -> bool:
-    """Whether more than its thickness makes it the applicator: its plastic, the cannula round it, or a bore."""
-    cannula = measured.gain < _STEP_GAIN and measured.pose.cannula_end - measured.pose.end > _STEP_MM
-    return plastic.seen or cannula or measured.hollow_share < _HOLLOW_GAIN
+def explained(shaft: Shaft, measured: Measurement, plastic: Plastic) -> bool:
+    """Whether more than its thickness makes it the applicator: its plastic, the cannula round it, a bore, or its length."""
+    wide = measured.diameter_mm is None or abs(measured.diameter_mm - 2.0 * measured.pose.radius) > _STEP_DIAMETER_MM
+    cannula = measured.gain < _STEP_GAIN and measured.pose.cannula_end - measured.pose.end > _STEP_MM and not wide
+    beyond = None if measured.diameter_mm is None else measured.diameter_mm - 2.0 * measured.pose.radius
+    exact = beyond is not None and _EXACT_MM[0] < beyond < _EXACT_MM[1]
+    near = beyond is not None and abs(beyond) < _NEAR_MM and plastic.signal > _HINTED_SIGMA
+    clean = measured.misfit < _CLEAN and not plastic.pointed
+    long = shaft.visible_mm > _LONGEST_SCREW_MM and clean and (exact or near)
+    return plastic.seen or cannula or measured.hollow_share < _HOLLOW_GAIN or long
+
+
+def _content(measured: Measurement, air: float) -> NeedleContent:
+    """What is inside the sheath, where the fit tells."""
+    pose = measured.pose
+    if pose.probe:
+        return NeedleContent.PROBE
+    if np.isnan(pose.inner):
+        return NeedleContent.SOLID
+    return NeedleContent.AIR if pose.inner < air else NeedleContent.UNKNOWN
+
+
+def _fits(measured: Measurement) -> bool:
+    """Whether thickness and shape are the applicator's, as far as they are seen."""
+    diameter = measured.diameter_mm
+    return measured.misfit < _MISFIT and (
+        diameter is None or abs(diameter - 2.0 * measured.pose.radius) < _OTHER_DIAMETER_MM
+    )
 
 
 def _doubts(volume: Volume, shaft: Shaft, measured: Measurement, applicator: Applicator) -> list[str]:

@@ -22,6 +22,7 @@ _STEP_SHARE = 0.95
 # ... or, among streaks, to this one if the apparent area also grows by over half of what 4.4 to 5.4 mm gives (7.7).
 _STEP_SHARE_STREAKS, _STEP_AREA_MM2 = 0.97, 4.0
 _CLEAR = 0.08  # misfit below which a cannula flush with the shaft is told from a hollow one beyond it
+_THIN_CANNULA_MM = 0.38
 _SURE_SHARE = 0.9  # to this one before a cannula over the plastic is believed without a doubt
 _OVER_START_MM = (
     -1.0,
@@ -150,6 +151,8 @@ def _at_end(
     ]
     tubed = min(fits if begun.tubed is None else [begun.tubed, *fits], key=lambda f: f.cost)
     gain = tubed.cost / min(bare.cost, thick.cost)
+    if gain > _SURE_SHARE and tubed.pose.cannula_radius < start.radius + _THIN_CANNULA_MM and len(tube) > 1:
+        gain = 1.0  # the thinnest cannula that the fit allows is none
     flush = thick.cost < (1.0 - _ALIKE_SHARE) * bare.cost and gain < 1.0 + _ALIKE_SHARE
     if flush and tubed.residual_rms < _CLEAR * abs(shaft.plateau):  # solid steel up to the end: both end there
         at_end = abs(tubed.pose.end - tubed.pose.cannula_end) < _FLUSH_MM
@@ -164,7 +167,12 @@ def _at_end(
             else (f"the cannula seems to stand {over_mm:.1f} mm over the plastic: the tip may lie elsewhere",)
         )
         return Reading(
-            fit=tubed, free=(*free, *tube), hidden=False, doubt_mm=0.0 if sure else 2.0 * over_mm, reasons=reasons, gain=gain
+            fit=tubed,
+            free=(*free, *tube),
+            hidden=False,
+            doubt_mm=0.0 if sure else 2.0 * over_mm,
+            reasons=reasons,
+            gain=gain,
         )
     apart_mm = abs(thick.pose.end - bare.pose.end)
     if thick.cost < (1.0 - _ALIKE_SHARE) * bare.cost:
@@ -186,18 +194,36 @@ def _elsewhere(scene: Scene, reading: Reading, applicator: Applicator, noise: fl
     pose = best.pose
     if not pose.probe:
         pose = replace(
-            pose, probe=True, sheath_radius=pose.bore_radius, bore_radius=PROBE_BORE_MM[1], bore=np.nan, bore_reach=reach
+            pose,
+            probe=True,
+            sheath_radius=pose.bore_radius,
+            bore_radius=PROBE_BORE_MM[1],
+            bore=np.nan,
+            bore_reach=reach,
         )
     free = tuple(name for name in reading.free if name not in _BORE)
     fits = [
-        (fit(scene, replace(pose, end=pose.end + move, cannula_end=cannula), (*names, "bore_radius", "bore_reach"), noise), names)
+        (
+            fit(
+                scene,
+                replace(pose, end=pose.end + move, cannula_end=cannula),
+                (*names, "bore_radius", "bore_reach"),
+                noise,
+            ),
+            names,
+        )
         for move in (-reach, reach)
-        for cannula, names in {pose.cannula_end: free, np.inf: tuple(n for n in free if not n.startswith("cannula"))}.items()
+        for cannula, names in {
+            pose.cannula_end: free,
+            np.inf: tuple(n for n in free if not n.startswith("cannula")),
+        }.items()
     ]
     found, names = min(fits, key=lambda pair: pair[0].cost)
     if found.cost > (1.0 - _ALIKE_SHARE) * best.cost:
         return reading
-    return replace(reading, fit=found, free=(*names, "bore_radius", "bore_reach"), hidden=False, doubt_mm=0.0, reasons=())
+    return replace(
+        reading, fit=found, free=(*names, "bore_radius", "bore_reach"), hidden=False, doubt_mm=0.0, reasons=()
+    )
 
 
 def _with_bore(scene: Scene, reading: Reading, applicator: Applicator, noise: float) -> Reading:

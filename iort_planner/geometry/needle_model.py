@@ -116,7 +116,8 @@ class Pose:
     Inside the shaft, within ``bore_radius``, the value is ``inner`` (NaN: metal like the rest). Before its end stands plastic
     of the shaft's radius and ``plastic_length``, of the value ``plastic`` (NaN: none, or as its surroundings); its own bore
     of that radius reaches ``bore_reach`` ahead of the shaft's end and has the value ``bore`` (NaN: there is none). With a
-    ``probe`` inside the sheath's bore (``sheath_radius``) that of the plastic holds the probe's tube with its dense end instead, and ``bore_radius`` is the tube's own.
+    ``probe`` inside the sheath's bore (``sheath_radius``) that of the plastic holds the probe's tube with its dense end
+    instead, and ``bore_radius`` is the tube's own.
     """
 
     radius: float
@@ -185,7 +186,9 @@ def _predicted(scene: Scene, pose: Pose, slopes: FloatArray) -> FloatArray:
     hollow, drilled = not np.isnan(pose.inner), pose.probe or not np.isnan(pose.bore)
     bore = blurred_disc(pose.bore_radius, pose.blur) if hollow or drilled else np.zeros(shaft.shape)
     cannula = blurred_disc(pose.cannula_radius, pose.blur) if np.isfinite(pose.cannula_end) else shaft
-    plastic_end = pose.end - pose.plastic_length + pose.radius / 3.0  # a half ball fills as much as two thirds of a disc
+    plastic_end = (
+        pose.end - pose.plastic_length + pose.radius / 3.0
+    )  # a half ball fills as much as two thirds of a disc
     ends = (pose.end, pose.cannula_end, pose.cannula_end + pose.cannula_length, plastic_end, pose.end - pose.bore_reach)
     inner = pose.inner if hollow else pose.height
     in_plastic = inner if pose.probe else pose.bore if drilled else pose.plastic

@@ -49,9 +49,7 @@ class Piece:
     def metal(self) -> Metal:
         """As an outsider sees it."""
         profile = self.profile
-        low, high = (
-            profile.frame.to_lps(np.array([0.0, 0.0, at])) for at in (profile.low_mm, profile.high_mm)
-        )
+        low, high = (profile.frame.to_lps(np.array([0.0, 0.0, at])) for at in (profile.low_mm, profile.high_mm))
         flip = profile.distal[1] and not profile.distal[0]
         return Metal(
             kind=self.kind,

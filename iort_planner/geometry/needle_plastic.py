@@ -18,7 +18,9 @@ _FROM_METAL_MM = 1.4  # past the metal's own blur
 _BEYOND_TIP_MM = 4.0
 _RADIUS_MM = 5.0
 _ROUNDS = 4  # of damping what does not fit: cortex, the canal, other metal
-_CORRELATED = 2.0  # noise of neighbouring voxels goes together: so much larger than independent voxels say. Our own choice
+_CORRELATED = (
+    2.0  # noise of neighbouring voxels goes together: so much larger than independent voxels say. Our own choice
+)
 SEEN_SIGMA = 5.0
 _MOST_METAL = 0.3  # of a screw whose tip goes on ahead
 
@@ -41,6 +43,11 @@ class Plastic:
     bore: float
     metal_share: float
     signal: float
+
+    @property
+    def pointed(self) -> bool:
+        """Whether metal goes on ahead, getting thinner, like the tip of a screw."""
+        return self.signal > SEEN_SIGMA and self.metal_share >= _MOST_METAL
 
     @property
     def seen(self) -> bool:
@@ -91,5 +98,8 @@ def look_ahead(
     covariance = np.linalg.pinv((design * weight[:, None]).T @ design)[:2, :2] * (_CORRELATED * scale) ** 2
     found = solution[:2]
     return Plastic(
-        wall=float(found[0]), bore=float(found[1]), metal_share=float(max(found)) / metal, signal=float(np.sqrt(max(found @ np.linalg.pinv(covariance) @ found, 0.0)))
+        wall=float(found[0]),
+        bore=float(found[1]),
+        metal_share=float(max(found)) / metal,
+        signal=float(np.sqrt(max(found @ np.linalg.pinv(covariance) @ found, 0.0))),
     )

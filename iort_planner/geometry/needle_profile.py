@@ -22,7 +22,9 @@ _ROUNDS = ((2.0, 0.6), (1.0, 0.45))
 _HALF_WIDTH_MM = 8.0
 _BEYOND_MM = 8.0
 _CORE_MM = 1.0
-_WALL_MM = 2.4  # the shaft's radius and a little of its blur: the upper quartile in it is metal, wherever the metal stands
+_WALL_MM = (
+    2.4  # the shaft's radius and a little of its blur: the upper quartile in it is metal, wherever the metal stands
+)
 _SEARCH_MM = 3.2  # ... before the centre is known well
 # A section that nearly fills the window (72 mm2) is a hub, a screw's head or a plate: the shaft ends there. A cannula of
 # 6.5 mm has 33, cut flat and blooming up to 50.
@@ -169,7 +171,8 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
         near = (beyond > 0.0) & (beyond <= _HEAD_MM)
         heads.append(2 * int(np.sum(thick[near])) >= max(int(np.sum(near)), 1))
     return Profile(
-        frame=frame, along_mm=along, centre_mm=centre, core=core, wall=wall, around=around, area_mm2=area, plateau=plateau, air=air,
+        frame=frame, along_mm=along, centre_mm=centre, core=core, wall=wall, around=around, area_mm2=area,
+        plateau=plateau, air=air,
         low_mm=low, high_mm=high, low_end=ends[0], high_end=ends[1], low_head=heads[0], high_head=heads[1],
     )  # fmt: skip
 

@@ -57,7 +57,9 @@ def build_scene(
     inside = (along > -before_mm) & (along < reach_mm)
     core = values[inside & (radius < _WALL_MM) & (along > 3.0)]
     top = float(values[inside].max())
-    table = _background(values, along, across, inside & (radius > _RING_MM[0]) & (radius < _RING_MM[1]), reach_mm, before_mm)
+    table = _background(
+        values, along, across, inside & (radius > _RING_MM[0]) & (radius < _RING_MM[1]), reach_mm, before_mm
+    )
     around = float(np.median(table))
     where = np.flatnonzero(inside & (radius < _FIT_RADIUS_MM))
     if where.size > most:
@@ -94,7 +96,12 @@ def _bin(along: FloatArray, before_mm: float) -> npt.NDArray[np.intp]:
 
 
 def _background(
-    values: FloatArray, along: FloatArray, across: FloatArray, ring: npt.NDArray[np.bool_], reach_mm: float, before_mm: float
+    values: FloatArray,
+    along: FloatArray,
+    across: FloatArray,
+    ring: npt.NDArray[np.bool_],
+    reach_mm: float,
+    before_mm: float,
 ) -> FloatArray:
     """Medians of the ring by height and sector, shape (bins, sectors); empty cells take the median of all."""
     count = int((reach_mm + before_mm) / _BIN_MM) + 1
@@ -122,7 +129,9 @@ def _halo(
     """
     tables, places = [], []
     for low, high in _HALO_RINGS_MM:
-        tables.append(_background(values, along, across, inside & (radius > low) & (radius < high), reach_mm, before_mm))
+        tables.append(
+            _background(values, along, across, inside & (radius > low) & (radius < high), reach_mm, before_mm)
+        )
         places.append(2.0 / (low + high))
     result: FloatArray = ndimage.median_filter(
         (tables[0] - tables[1]) / (places[0] - places[1]), (5, 1), mode="nearest"

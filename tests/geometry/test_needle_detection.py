@@ -152,7 +152,10 @@ def test_a_shaft_that_no_arc_describes_is_not_trusted(swing_mm: float, sure: boo
         Tube(start=middle, axis=AXIS, inner=0.0, outer=2.2, low=low, high=high, hu=7000.0, curvature=curvature)
         for low, high, curvature in ((-half_mm, 0.0, bent), (0.0, half_mm, -bent))
     ]
-    volume = scan(grid(extent=(50, 80, 34), centre=np.array([5.0, 14.0, 0.0])), parts, skin_y=30.0)
+    plastic = Tube(
+        start=middle, axis=AXIS, inner=0.0, outer=2.2, low=-half_mm - 6.0, high=-half_mm + 0.5, hu=120.0, curvature=bent
+    )
+    volume = scan(grid(extent=(50, 80, 34), centre=np.array([5.0, 14.0, 0.0])), [plastic, *parts], skin_y=30.0)
     found = locate_needle(volume, APPLICATOR)
     assert (found.confidence is Confidence.HIGH) == sure, found.reasons
     assert any("scatter" in reason for reason in found.reasons) == (not sure)
@@ -253,7 +256,7 @@ def test_a_hint_chooses_among_needles(tip: FloatArray) -> None:
 
 def test_every_needle_is_measured_and_the_hinted_one_comes_first() -> None:
     found = locate_needles(two_needles(), APPLICATOR, SECOND_TIP)
-    assert [n.label for n in found] == ["1", "2"]
+    assert [n.label for n in found] == ["1R", "1L"]  # entered from the right and from the left, tips at one level
     assert np.linalg.norm(found[0].tip_lps_mm - SECOND_TIP) < 0.3
     assert np.linalg.norm(found[1].tip_lps_mm - TIP) < 0.3
 
