@@ -25,6 +25,7 @@ _PUBLIC = {
     "DepthReference": "iort_planner.applicator",
     "ImageGrid": "iort_planner.imaging.volume",
     "IortError": "iort_planner.errors",
+    "MetalSurvey": "iort_planner.geometry.metal",
     "Needle": "iort_planner.geometry.needle",
     "Plan": "iort_planner.planning.plan",
     "Prescription": "iort_planner.planning.prescription",
@@ -44,6 +45,7 @@ _PUBLIC = {
     "read_table": "iort_planner.source.table_file",
     "read_transfer_function": "iort_planner.source.table_file",
     "segment_canal": "iort_planner.geometry.canal",
+    "survey_metal": "iort_planner.geometry.metal",
     "write_table": "iort_planner.source.table_write",
 }
 

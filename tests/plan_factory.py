@@ -169,6 +169,7 @@ def make_example_plan(volume: Volume | None = None, **changes: Any) -> plans.Pla
                 cannula_end_lps_mm=_triple(tip + 34.0 * AXIS_LPS),
                 centre_line_lps_mm=(),
                 tip_covariance_lps_mm2=((0.1, 0.0, 0.0), (0.0, 0.03, 0.0), (0.0, 0.0, 0.03)),
+                content="solid",
             ),
         ),
         canal=plans.PlanCanal(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 from iort_planner import INTENDED_USE
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from iort_planner.imaging.survey import SeriesReport, StructureReport, Survey
 
 SCHEMA = "iort-planner/inspect/1"
-WIDTH, LABEL_WIDTH = 110, 15
 MOST_LISTED = 20
 OBLIQUE_DEG = 0.05  # below, the axes are the patient's to what anybody could see
 _LYING = {"S": "supine", "P": "prone", "DR": "right side down", "DL": "left side down"}
@@ -91,14 +89,14 @@ def _for_people(survey: Survey, path: Path) -> list[str]:
     reports = sorted(survey.series, key=lambda report: not report.plannable)
     plannable = sum(report.plannable for report in reports)
     count = f"{len(reports)} image series" + (f", {plannable} can be planned" if plannable else ", none can be planned")
-    lines = [f"{_plain(str(path))}: {count}", ""]
+    lines = [f"{options.plain(str(path))}: {count}", ""]
     for number, report in enumerate(reports, 1):
         lines += _series(number, report, path, alone=plannable == 1)
     for number, structures in enumerate(survey.structures, 1):
         lines += _structures(number, structures, reports)
-    ignored = ", ".join(f"{count} x {_plain(what)}" for what, count in survey.ignored)
+    ignored = ", ".join(f"{count} x {options.plain(what)}" for what, count in survey.ignored)
     if ignored:
-        lines += [*_wrapped("", f"not image series: {ignored}", indent=2), ""]
+        lines += [*options.wrapped("", f"not image series: {ignored}", indent=2), ""]
     return [*lines, INTENDED_USE]
 
 
@@ -118,12 +116,12 @@ def _series(number: int, report: SeriesReport, path: Path, *, alone: bool) -> li
         *((p.status.upper(), f"{p.id}: {p.message}") for p in sorted(report.problems, key=lambda p: p.status)),
     ]
     choice = "" if alone else f" --series {report.series_uid}"
-    command = [f"  plan it      iort-planner plan {shlex.quote(_plain(str(path)))}{choice} --out PLAN"]
+    command = [f"  plan it      iort-planner plan {shlex.quote(options.plain(str(path)))}{choice} --out PLAN"]
     if not (alone or report.series_uid):
         command = ["  plan it      give its own folder or file: it has no UID to choose it by"]
     failed = [p.id for p in report.problems if p.status == "fail"]
     verdict = "can be planned" if report.plannable else f"cannot be planned: {', '.join(dict.fromkeys(failed))}"
-    lines = [line for label, text in rows for line in _wrapped(label, text)]
+    lines = [line for label, text in rows for line in options.wrapped(label, text)]
     return [f"[{number}] {verdict}", *lines, *(command if report.plannable else ()), ""]
 
 
@@ -142,7 +140,7 @@ def _structures(number: int, found: StructureReport, reports: list[SeriesReport]
     if found.problem:
         rows = [rows[0], ("FAIL", found.problem)]
     title = f"structures {number}" + ("" if found.problem else ": give it with --canal FILE --canal-roi NAME|NUMBER")
-    return [title, *(line for label, text in rows if label for line in _wrapped(label, text)), ""]
+    return [title, *(line for label, text in rows if label for line in options.wrapped(label, text)), ""]
 
 
 def _axes(report: SeriesReport) -> str:
@@ -157,16 +155,3 @@ def _position(term: str) -> str:
     """Patient Position in words."""
     words = {"HF": "head first", "FF": "feet first"}.get(term[:2]), _LYING.get(term[2:])
     return f"{term} ({words[0]}, {words[1]})" if all(words) else term or "-"
-
-
-def _wrapped(label: str, text: str, indent: int = LABEL_WIDTH) -> list[str]:
-    lines = textwrap.wrap(
-        _plain(text), WIDTH - indent, break_long_words=False, break_on_hyphens=False, max_lines=None
-    ) or [""]
-    first = f"  {label}".ljust(indent)
-    return [first + lines[0], *(" " * indent + line for line in lines[1:])]
-
-
-def _plain(text: str) -> str:
-    """Text from a file, made safe for a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)

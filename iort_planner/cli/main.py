@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from iort_planner import INTENDED_USE, __version__
-from iort_planner.cli import demo, inspect, options, phantom, plan, qa, simulate, verify, view
+from iort_planner.cli import demo, inspect, needles, options, phantom, plan, qa, simulate, verify, view
 from iort_planner.errors import IortError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _EPILOG = """\
 examples:
   iort-planner demo                                   the whole job on a phantom, in one go
   iort-planner inspect SCAN                           what is there, and can it be planned?
+  iort-planner needles SCAN                           which metal is in it, with points to paste
   iort-planner plan SCAN --out PLAN                   the canal limit (8 Gy) sets the time
   iort-planner plan SCAN --out PLAN --depth 10 --depth-from tip
   iort-planner view PLAN                              needle, canal and isodoses in 3-D
@@ -67,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"iort-planner {__version__}. {INTENDED_USE}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for module in (demo, inspect, plan, view, phantom, qa, simulate, verify):
+    for module in (demo, inspect, needles, plan, view, phantom, qa, simulate, verify):
         module.add_subparser(subparsers)
     return parser
 

@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,12 +16,29 @@ if TYPE_CHECKING:
 
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+WIDTH, LABEL_WIDTH = 110, 15  # of what people read, and of what stands before it
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """``--json`` and ``--quiet``, the same for every command."""
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else on stdout")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def add_scan_options(parser: argparse.ArgumentParser) -> None:
+    """The scan, which series of it, and what is only read on request; the same for every command that reads one."""
+    parser.add_argument("input", type=path, metavar="INPUT", help="folder, file, zip archive or DICOMDIR with the scan")
+    parser.add_argument("--series", metavar="UID", help="which series, where there are several")
+    parser.add_argument(
+        "--resample-tilt",
+        action="store_true",
+        help="make a stack with gantry tilt straight instead of refusing it, with a warning",
+    )
+    parser.add_argument(
+        "--accept-mixed-frames",
+        action="store_true",
+        help="take slices that name different frames of reference as one scan, with a warning",
+    )
 
 
 def finite(text: str) -> float:
@@ -74,6 +92,18 @@ def emit(text: str) -> None:
     except OSError as error:
         discard_stdout()
         warn(f"warning: the result could not be printed ({error}); the files are written")
+
+
+def plain(text: str) -> str:
+    """Text from a file, made safe for a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def wrapped(label: str, text: str, indent: int = LABEL_WIDTH) -> list[str]:
+    """Lines of a labelled text for people, indented below its label."""
+    lines = textwrap.wrap(plain(text), WIDTH - indent, break_long_words=False, break_on_hyphens=False) or [""]
+    first = f"  {label}".ljust(indent)
+    return [first + lines[0], *(" " * indent + line for line in lines[1:])]
 
 
 def discard_stdout() -> None:

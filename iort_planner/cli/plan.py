@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iort_planner import INTENDED_USE
-from iort_planner.cli import options
-from iort_planner.errors import InputError
+from iort_planner.cli import needles, options
+from iort_planner.errors import InputError, NeedleNotFoundError
 
 if TYPE_CHECKING:
     from iort_planner.planning.output_of_day import OutputOfDay
@@ -50,22 +50,9 @@ def add_subparser(subparsers: options.Subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "input", type=options.path, metavar="INPUT", help="folder, file, zip archive or DICOMDIR with the scan"
-    )
+    options.add_scan_options(parser)
     parser.add_argument(
         "--out", type=options.path, required=True, metavar="DIR", help="plan folder to write; replaced whole"
-    )
-    parser.add_argument("--series", metavar="UID", help="which series, where there are several")
-    parser.add_argument(
-        "--resample-tilt",
-        action="store_true",
-        help="make a stack with gantry tilt straight instead of refusing it; the plan warns of it",
-    )
-    parser.add_argument(
-        "--accept-mixed-frames",
-        action="store_true",
-        help="take slices that name different frames of reference as one scan; the plan warns of it",
     )
     add_plan_options(parser)
     options.add_output_options(parser)
@@ -77,7 +64,9 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     _add_point(needle, "--tip", "outer distal end of the applicator by hand, LPS mm; with --axis")
     _add_point(needle, "--axis", "direction from the tip towards the hub, any length; with --tip")
     _add_point(
-        needle, "--needle-hint", "a point on or near the needle, for the automatic search: chooses among several"
+        needle,
+        "--needle-hint",
+        "a point on or near the needle, for the automatic search: chooses among several ('iort-planner needles' lists them)",
     )
     canal = parser.add_argument_group("spinal canal (default: found automatically)")
     canal.add_argument(
@@ -276,7 +265,10 @@ def run(args: argparse.Namespace) -> int:
         options.slices(quiet=args.quiet) as slices,
         options.histories(quiet=args.quiet, wanted_percent=request.tissue.uncertainty_percent) as histories,
     ):
-        plan = plan_scan(args.out, request, step=step, slices=slices, histories=histories)
+        try:
+            plan = plan_scan(args.out, request, step=step, slices=slices, histories=histories)
+        except NeedleNotFoundError as error:
+            raise NeedleNotFoundError(f"{error}; see what metal there is: {needles.command(args)}") from error
     from iort_planner.cli.summary import print_plan
 
     return print_plan(plan, args.out, as_json=args.json)

@@ -78,12 +78,16 @@ def summary(plan: Plan) -> str:
             else f"{result.applicator_surface_gy:.0f} Gy at its surface",
         ),
         (
-            "tip",
+            "tip" if len(plan.needles) == 1 else f"tip of needle {needle.label}",
             f"LPS {_lps(needle.tip_lps_mm)} mm, "
-            f"±{needle.tip_uncertainty_mm:.1f} mm (k=1), {needle.method}, confidence {needle.confidence}",
+            f"±{needle.tip_uncertainty_mm:.1f} mm (k=1), {needle.method}, confidence {needle.confidence}; "
+            f"{needle.content_text}",
         ),
         *(
-            (f"needle {other.label}", f"tip LPS {_lps(other.tip_lps_mm)} mm: metal in the way, no dwell in it")
+            (
+                f"needle {other.label}",
+                f"tip LPS {_lps(other.tip_lps_mm)} mm, {other.content_text}: metal in the way, no dwell in it",
+            )
             for other in plan.needles[1:]
         ),
         (

@@ -57,6 +57,7 @@ def plan_needle(needle: Needle) -> p.PlanNeedle:
         cannula_end_lps_mm=None if end is None else vector(end),
         centre_line_lps_mm=() if line is None else tuple(vector(point) for point in line),
         tip_covariance_lps_mm2=None if spread is None else (vector(spread[0]), vector(spread[1]), vector(spread[2])),
+        content=needle.content.value,
     )
 
 

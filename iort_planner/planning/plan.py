@@ -87,6 +87,16 @@ class PlanNeedle:
     cannula_end_lps_mm: Vector | None
     centre_line_lps_mm: tuple[Vector, ...]
     tip_covariance_lps_mm2: tuple[Vector, Vector, Vector] | None
+    content: str
+
+    @property
+    def content_text(self) -> str:
+        """What was seen inside the sheath, for people."""
+        return {
+            "air": "hollow, air inside",
+            "probe": "hollow, the probe inside",
+            "solid": "solid",
+        }.get(self.content, "inside not known")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

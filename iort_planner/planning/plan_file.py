@@ -12,6 +12,7 @@ import typing
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from iort_planner.applicator import NeedleContent
 from iort_planner.errors import PlanError
 from iort_planner.inputs import read_small
 from iort_planner.planning.plan import SCHEMA, Plan, verdict
@@ -54,8 +55,11 @@ def _contradiction(plan: Plan) -> str | None:
         pairs = zip(needle.tip_lps_mm, needle.axis_lps, needle.source_lps_mm, strict=True)
         if any(abs(tip + plan.source.tip_to_source_mm * axis - source) > 1e-3 for tip, axis, source in pairs):
             return f"tip and source centre of needle {needle.label} do not fit the applicator"
-    first = plan.dwells[0]
-    if first.source_lps_mm != plan.needles[0].source_lps_mm or first.time_s != plan.result.dwell_time_s:
+    if len({needle.label for needle in plan.needles}) < len(plan.needles):
+        return "two needles have one label"
+    first, main = plan.dwells[0], plan.needles[0]
+    where = (first.needle, first.source_lps_mm)
+    if where != (main.label, main.source_lps_mm) or first.time_s != plan.result.dwell_time_s:
         return "dwell, needle and result disagree"
     if not plan.result.dwell_time_s > 0.0:
         return "the dwell time is not above 0"
@@ -155,6 +159,7 @@ _ENUMS = {
     "kind": ["ct", "ct-enhanced", "xa3d", "other"],
     "dose_to": ["water", "medium"],
     "state": ["accepted", "expired", "never", "changed", "unreadable"],
+    "content": [content.value for content in NeedleContent],
     "wall": ["cortex", "lytic", "metal", "unknown"],
     "wall_nearest": ["bone", "interpolated", "drawn", "by hand"],
 }

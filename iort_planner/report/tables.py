@@ -87,7 +87,10 @@ def named(plan: Plan) -> Rows:
     second = plan.second_check.largest_text  # one line for all three: the page is full
     rows.append(("Table, output", f"{plan.source.acceptance_text}; output {output}; second check {second}"))
     return rows + [
-        (f"Needle {other.label}", f"tip at {point_text(other.tip_lps_mm)}: metal in the way, no dwell in it")
+        (
+            f"Needle {other.label}",
+            f"tip at {point_text(other.tip_lps_mm)}, {other.content_text}: metal in the way, no dwell in it",
+        )
         for other in plan.needles[1:]
     ]
 
@@ -167,7 +170,10 @@ def _geometry(plan: Plan) -> Rows:
     rows: Rows = []
     for number, needle in enumerate(plan.needles):
         bent = "not seen" if needle.bending_mm is None else f"{needle.bending_mm:.1f} mm"
-        how = f"{needle.method}, {needle.confidence}; tip ± {needle.tip_uncertainty_mm:.1f} mm (k=1); bending {bent}"
+        how = (
+            f"{needle.method}, {needle.confidence}; {needle.content_text}; tip ± {needle.tip_uncertainty_mm:.1f} mm (k=1); "
+            f"bending {bent}"
+        )
         rows += [
             (f"needle {needle.label}: how, confidence", how + ("; metal in the way, no dwell in it" if number else "")),
             ("tip", point_text(needle.tip_lps_mm)),

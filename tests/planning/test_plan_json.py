@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from iort_planner.applicator import NeedleContent
 from iort_planner.errors import PlanError
 from iort_planner.planning.plan import Check
 from iort_planner.planning.plan_file import json_schema, read_plan, schema_problem
@@ -21,6 +22,7 @@ def test_a_plan_is_read_back_equal(tmp_path: Path) -> None:
         cases.plan(dose_gy=50.0, limit_gy=0.1, wall=cases.canal(20.0)),
         cases.plan(cord=cases.cord(), correction=cases.correction()),
         cases.plan(cord=cases.cord(60.0)),
+        cases.plan(at=cases.needle(content=NeedleContent.AIR), other_needles=(cases.needle(label="1R"),)),
         cases.plan(at=cases.needle(tip_covariance_lps_mm2=[[0.1, 0.01, 0.0], [0.01, 0.03, 0.0], [0.0, 0.0, 0.03]])),
     ):
         path = tmp_path / "plan.json"
@@ -68,6 +70,23 @@ def test_what_does_not_fit_the_schema_is_named(change: dict[str, object], where:
     assert (problem is None) if where is None else (problem is not None and where in problem)
 
 
+@pytest.mark.parametrize("content", list(NeedleContent))
+def test_what_is_inside_the_needle_stands_in_the_plan(content: NeedleContent) -> None:
+    plan = json.loads(cases.plan(at=cases.needle(content=content)).to_json())
+
+    assert plan["needles"][0]["content"] == content.value
+    assert schema_problem(plan) is None
+
+
+def test_a_plan_of_an_earlier_version_without_a_key_is_refused_by_its_name(tmp_path: Path) -> None:
+    content = json.loads(cases.plan().to_json())
+    del content["needles"][0]["content"]
+    (tmp_path / "plan.json").write_text(json.dumps(content), encoding="utf-8")
+
+    with pytest.raises(PlanError, match="'content' is a required property; make the plan again with this version"):
+        read_plan(tmp_path / "plan.json")
+
+
 def test_a_missing_or_broken_plan_is_a_clear_stop(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="no plan at"):
         read_plan(tmp_path / "plan.json")
@@ -94,6 +113,8 @@ def test_times_for_people_are_never_rounded_up_past_the_safe_time() -> None:
         (("verdict",), "pass", "worst check"),
         (("checks",), [], "worst check"),
         (("needles",), [], "no needle"),
+        (("needles", 1, "label"), "1", "two needles have one label"),
+        (("needles", 0, "label"), "2L", "disagree"),
         (("needles", 0, "axis_lps"), [0.0, 5.0, 0.0], "unit vector"),
         (("needles", 0, "tip_lps_mm"), [0.0, 0.0, 0.0], "do not fit the applicator"),
         (("canal", "nearest_point_lps_mm"), [0.0, 0.0, 0.0], "does not fit its nearest point"),
@@ -109,7 +130,8 @@ def test_times_for_people_are_never_rounded_up_past_the_safe_time() -> None:
 def test_a_plan_changed_by_hand_is_refused(
     tmp_path: Path, where: tuple[str | int, ...], value: object, message: str
 ) -> None:
-    content = json.loads(cases.plan(cord=cases.cord()).to_json())
+    other = cases.needle(label="1R")
+    content = json.loads(cases.plan(cord=cases.cord(), other_needles=(other,)).to_json())
     inner = content
     for key in where[:-1]:
         inner = inner[key]
