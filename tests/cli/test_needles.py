@@ -54,8 +54,8 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def two_needles(phantom: Callable[..., Path]) -> Path:
     """A second needle from the right at the same level, and a rod beside the spine."""
     needle = read_spec(find_spec("small")).needle
-    (x, *tip), (u, *through) = needle.tip_mm, needle.through_mm
-    other = replace(needle, tip_mm=(-x, *tip), through_mm=(-u, *through))
+    (x, y, z), (u, v, w) = needle.tip_mm, needle.through_mm
+    other = replace(needle, tip_mm=(-x, y, z), through_mm=(-u, v, w))
     rod = RodSpec(start_mm=(-25.0, 25.0, -24.0), end_mm=(-25.0, 25.0, 24.0), diameter_mm=5.5, material="titanium")
     return phantom(extra_needles=(other,), rods=(rod,)) / "scan"
 
