@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iort_planner.dose._disc_kernels import expect_in_discs, force_near_discs
 from iort_planner.compiled import compiled
+from iort_planner.dose._disc_kernels import expect_in_discs, force_near_discs
 from iort_planner.dose._photon_kernels import (
     PHOTOELECTRIC,
     at,

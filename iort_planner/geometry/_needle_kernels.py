@@ -32,7 +32,9 @@ def _bell(x: float) -> float:
 
 
 # Columns of the slopes.
-SIDE, UP, SIDE_SLOPE, UP_SLOPE, SIDE_BEND, UP_BEND, END, CANNULA_END, HEIGHT, INNER, PLASTIC, BORE, BORE_REACH = range(13)
+SIDE, UP, SIDE_SLOPE, UP_SLOPE, SIDE_BEND, UP_BEND, END, CANNULA_END, HEIGHT, INNER, PLASTIC, BORE, BORE_REACH = range(
+    13
+)
 SLOPES = 13
 
 
@@ -148,7 +150,9 @@ def predict_values(
                 slopes[n, HEIGHT] += w * (shaft * (disc - empty) + covered * tube)
                 slopes[n, INNER] += w * shaft * empty
                 if has_cannula:
-                    slopes[n, CANNULA_END] -= w * tube * (metal - behind) * _bell((along - cannula_end) / blur_mm) / blur_mm
+                    slopes[n, CANNULA_END] -= (
+                        w * tube * (metal - behind) * _bell((along - cannula_end) / blur_mm) / blur_mm
+                    )
                 if has_plastic:
                     at_tip = _bell((along - tip) / blur_mm) / blur_mm
                     at_bore = _bell((along - bore_end) / blur_mm) / blur_mm

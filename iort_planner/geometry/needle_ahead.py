@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iort_planner.geometry.needle_model import frame_from
-from iort_planner.geometry.needle_profile import robust_polynomial
+from iort_planner.geometry.needle_profile import LEAST_SHARE, THIN_SHARE, robust_polynomial
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,9 +23,6 @@ _STEP_MM = 0.5
 _RADIUS_MM = 4.0  # a shaft's section with its blur
 _WALL_MM = 2.4  # as in needle_profile
 _AROUND_MM = (4.6, 6.6)
-# Of the way from the surroundings to the shaft's value, and of that value: the bare wall of a sheath beside the thicker one with
-# its cannula shows a half of it, dense bone in which it stands a third. Our own choice.
-_METAL_SHARE, _LEAST_SHARE = 0.3, 0.36
 _LEAST_MM = 5.0  # of metal: less is a screw's tip or a marker beside the line
 _GAP_MM = 3.0  # a streak across the shaft; a longer one is not bridged, but doubted
 _LEAST_STEP_MM = 2.0  # less than that the fit finds by itself
@@ -89,7 +86,7 @@ def _sections(
     values = np.nan_to_num(volume.sample(frame.to_lps(local), outside=np.nan), nan=-1e9)
     radius = np.hypot(x, y)
     around = np.median(values[:, radius >= _AROUND_MM[0]], axis=1)
-    least = np.maximum(around + _METAL_SHARE * (plateau - around), _LEAST_SHARE * plateau)
+    least = np.maximum(around + THIN_SHARE * (plateau - around), LEAST_SHARE * plateau)
     found: npt.NDArray[np.bool_] = np.quantile(values[:, radius <= _WALL_MM], 0.75, axis=1) > least
     metal = (values > least[:, None]) & (radius <= _RADIUS_MM)
     count = np.maximum(metal.sum(axis=1), 1)

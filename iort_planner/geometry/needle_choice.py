@@ -23,6 +23,7 @@ _RIVAL_SHARE = (0.6, 0.75)  # of the longest: below the first a cut piece is no 
 _HINT_MM = 20.0  # a hint further than this from every needle is a mistake
 _HINT_APART_MM = 5.0  # by so much must the needle that is meant be nearer to the hint than any other metal
 _PLANNED = (MetalKind.NEEDLE, MetalKind.SHAFT)  # the second always with low confidence, and after every needle
+_LONG_MM = 50.0  # of a shaft that may be a needle although nothing but its thickness says so
 _RANK = {kind: rank for rank, kind in enumerate(_PLANNED)}
 _LEVEL_MM = 18.0  # tips further apart than this along the patient lie in different vertebrae (height 20 to 35 mm)
 
@@ -98,7 +99,9 @@ def choose(found: list[Seen], pieces: list[Piece], *, hinted: bool) -> tuple[lis
     if first.explained:
         alike = [first, *(s for s in rest if s.explained)]
         if len(alike) == 1:
-            return needles, []
+            doubtful = [s for s in rest if s.kind is MetalKind.NEEDLE and s.shaft.visible_mm > _LONG_MM]
+            doubt = f"another shaft of {doubtful[0].shaft.visible_mm:.0f} mm could be a needle too" if doubtful else ""
+            return needles, [doubt] if doubt else []
         with_tip = [s for s in alike if s.plastic.seen or s.measured.pose.probe]
         if len(with_tip) == 1:
             return [with_tip[0], *(s for s in needles if s is not with_tip[0])], []

@@ -29,7 +29,7 @@ _SHORT_MM = 25.0  # below, direction and diameter rest on few slices: low confid
 # of 6.5 mm flush with the end 3.0; a file with another diameter by a third is beyond. Our own choice.
 _AREA_RATIO = (0.5, 3.2)
 # The cannula's end in view, or a bore, count where they lower the misfit to this share; the step not at the very end.
-_STEP_GAIN, _STEP_MM, _STEP_DIAMETER_MM, _HOLLOW_GAIN = 0.95, 2.0, 0.4, 0.8
+_STEP_GAIN, _STEP_MM, _STEP_DIAMETER_MM, _HOLLOW_GAIN = 0.95, 2.0, 0.6, 0.8
 # Pedicle screws are up to 60 mm long; what is longer and just as thick as the applicator is it, where the scan is clean enough to
 # tell 4.4 from 4.2 mm, a vertebroplasty trocar's, or something like plastic stands ahead of it.
 _LONGEST_SCREW_MM, _EXACT_MM, _CLEAN = 62.0, (-0.1, 0.25), 0.15
@@ -188,7 +188,8 @@ def _doubts(volume: Volume, shaft: Shaft, measured: Measurement, applicator: App
     end = (shaft.along_mm > 1.0) & (shaft.along_mm < 8.0)
     seen_mm2 = float(np.median(shaft.area_mm2[end])) if np.any(end) else 0.0
     expected_mm2 = np.pi * applicator.outer_radius_mm**2
-    if not _AREA_RATIO[0] <= seen_mm2 / expected_mm2 <= _AREA_RATIO[1]:
+    # the bare wall of a hollow sheath can be too thin to count as a section
+    if np.isnan(measured.pose.inner) and not _AREA_RATIO[0] <= seen_mm2 / expected_mm2 <= _AREA_RATIO[1]:
         doubts.append(
             f"the metal's section of {seen_mm2:.0f} mm2 does not fit an applicator of {applicator.outer_diameter_mm:g} mm"
         )

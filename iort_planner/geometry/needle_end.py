@@ -99,22 +99,16 @@ def _inside(
         (probe, (*_FREE, "plastic", "inner", "bore_radius", "bore_reach")),
         (replace(probe, end=probe.end + reach), (*_FREE, "plastic", "inner", "bore_radius", "bore_reach")),
     ]
-    match applicator.content:
-        case NeedleContent.SOLID:
-            ways = [solid]
-        case NeedleContent.AIR:
-            ways = hollow[:1]
-        case NeedleContent.PROBE:
-            ways = hollow
-        case _:
-            ways = [solid, *(hollow if shaft.core < _SURELY_SOLID * shaft.plateau else [])]
-    if len(ways) == 1 and ways[0] is solid:
+    if applicator.content is NeedleContent.SOLID or (
+        applicator.content is NeedleContent.UNKNOWN and shaft.core >= _SURELY_SOLID * shaft.plateau
+    ):
         return _Begun(pose=start, free=solid[1])
     found = []
-    for pose, free in ways:
+    for pose, free in (solid, *(hollow[:1] if applicator.content is NeedleContent.AIR else hollow)):
         known = pose if step is None else replace(pose, cannula_end=step)
         found.append((fit(scene, known, free if step is None else (*free, *tube), noise), free))
-    best, free = min(found, key=lambda pair: pair[0].cost)
+    allowed = found if applicator.content is NeedleContent.UNKNOWN else found[1:]
+    best, free = min(allowed, key=lambda pair: pair[0].cost)
     return _Begun(
         pose=replace(best.pose, cannula_end=np.inf, cannula_radius=start.cannula_radius),
         free=free,

@@ -25,7 +25,7 @@ _LATEST_STEP_MM = 25.0  # a cannula's end further up changes nothing at the tip
 # metal by a millimetre; a cannula taken for a shaft moves the tip, so there the limit is closer.
 _DIAMETER_MM, _THIN_PER_MISFIT, _THICK_PER_MISFIT = 0.5, 4.0, 1.5
 _PAST_TIP_MM = 1.0  # a cannula's end so far beyond where the tip would be has no needle near it
-_CANNULA_WALL_MM, _EMPTY_SHARE = 0.5, 0.95  # where that fit begins; how much better it must be
+_CANNULA_WALL_MM, _EMPTY_SHARE = 0.5, 0.85  # where that fit begins; how much better it must be
 _BARE_MM = 2.0  # with less bare shaft than this before the cannula begins, the shaft's own diameter cannot be seen
 
 
@@ -131,10 +131,10 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
 
 def _cannula_alone(scene: Scene, best: Fit, applicator: Applicator, noise: float) -> bool:
     """Whether a tube of the cannula's bore without anything in it fits the voxels better than a needle does."""
-    if np.isnan(best.pose.inner):
-        return False
     if best.pose.end - best.pose.cannula_end > applicator.radiolucent_tip_length_mm + _PAST_TIP_MM:
         return True
+    if np.isnan(best.pose.inner):
+        return False
     bore = applicator.cannula_inner_diameter_mm / 2.0
     empty = replace(
         best.pose, radius=max(best.pose.cannula_radius, bore + _CANNULA_WALL_MM), bore_radius=bore, cannula_end=np.inf,

@@ -24,9 +24,9 @@ _LEVELS_HU = (STEEL_HU, 1500.0)
 # Relative images: shares of the way from the median to the highest value, from the top down (our own choice:
 # C-arm metal is either cut flat, and then near the top, or uneven with hot spots at ends).
 _RELATIVE_LEVELS = (0.93, 0.8, 0.6, 0.5, 0.4, 0.3)
-# ... and they count only this far above soft tissue (75 % quantile), in units of soft tissue over air (1 is 1000 HU,
-# so this is the limit for calibrated scans) and of dense bone (97 % quantile) over soft tissue.
-_RELATIVE_OVER_AIR, _RELATIVE_OVER_BONE = 2.0, 3.0
+# ... and they count only this far above soft tissue (75 % quantile), in units of soft tissue over air (1 is 1000 HU) and of
+# dense bone (97 % quantile) over soft tissue.
+_RELATIVE_OVER_AIR, _RELATIVE_OVER_BONE = 0.9, 3.0
 _MOST_LINES = 16
 _SHORTEST_MM = 20.0  # with less shaft in view this is no needle that leaves the body; our own choice
 # Apparent section: a wire below, a plate or a hub above; a 4.4 mm disc has 15 mm2, a cannula of 6.5 mm that blooms 50.

@@ -25,6 +25,9 @@ _CORE_MM = 1.0
 _WALL_MM = (
     2.4  # the shaft's radius and a little of its blur: the upper quartile in it is metal, wherever the metal stands
 )
+# Of the way from the surroundings to the metal's value, and of that value: the bare wall of a sheath beside the thicker one with
+# its cannula shows a half of it, dense bone in which it stands a third. Our own choice.
+THIN_SHARE, LEAST_SHARE = 0.3, 0.36
 _SEARCH_MM = 3.2  # ... before the centre is known well
 # A section that nearly fills the window (72 mm2) is a hub, a screw's head or a plate: the shaft ends there. A cannula of
 # 6.5 mm has 33, cut flat and blooming up to 50.
@@ -150,6 +153,10 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
         wall = _wall(values, x, y, np.nan_to_num(centre), _WALL_MM)
         metal = np.isfinite(centre[:, 0]) & (wall > 0.5 * plateau) & (area < _SOLID_MM2)
         run = _longest_run(metal)
+        # on from there while a thinner wall stands out: a bare sheath beside the part that its cannula makes thicker
+        least = np.maximum(around + THIN_SHARE * (plateau - around), LEAST_SHARE * plateau)
+        thin = (np.nan_to_num(wall, nan=-np.inf) > np.nan_to_num(least, nan=np.inf)) & (area < _SOLID_MM2)
+        run = _grown(run, thin) if run[1] > run[0] else run
         if (run[1] - run[0]) * step < 10.0:
             return None
         low, high = float(along[run[0]]), float(along[run[1] - 1])
@@ -266,6 +273,16 @@ def _longest_run(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
     starts, stops = edges[::2], edges[1::2]
     best = int(np.argmax(stops - starts))
     return int(starts[best]), int(stops[best])
+
+
+def _grown(run: tuple[int, int], flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """A run with what follows it at both ends, gaps of one section bridged."""
+    first, last = run
+    while first > 0 and (flags[first - 1] or (first > 1 and flags[first - 2])):
+        first -= 1 if flags[first - 1] else 2
+    while last < flags.size and (flags[last] or (last + 1 < flags.size and flags[last + 1])):
+        last += 1 if flags[last] else 2
+    return first, last
 
 
 def robust_polynomial(along: FloatArray, centre: FloatArray, degree: int) -> FloatArray:

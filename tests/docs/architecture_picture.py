@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "architecture.png"
-HELPERS = ("errors", "units", "inputs", "output", "home", "record", "library")
+HELPERS = ("errors", "units", "compiled", "inputs", "output", "home", "record", "library")
 
 # where a part stands (column, row) and what it hands on; a part without a place fails
 PLACES = {

@@ -97,7 +97,8 @@ def _device(rng: np.random.Generator, spec: PhantomSpec, kind: str) -> list[Body
     if kind == "k-wire":
         r = float(rng.uniform(0.6, 1.25))
         wire = Part(stuff=Stuff.STEEL, low_mm=0.0, high_mm=float(rng.uniform(90.0, 150.0)), outer_mm=cone(4.0, r))
-        return [body([wire], *_through_pedicle(rng, spec, r), r)]
+        tip, gate = _through_pedicle(rng, spec, r)
+        return [body([wire], tip, gate, r)]
     if kind == "trocar":
         r, wall, long = float(rng.uniform(1.5, 2.1)), float(rng.uniform(0.2, 0.4)), float(rng.uniform(100.0, 130.0))
         filling = Stuff.CEMENT if rng.random() < 0.5 else Stuff.VOID
@@ -105,18 +106,19 @@ def _device(rng: np.random.Generator, spec: PhantomSpec, kind: str) -> list[Body
             Part(stuff=Stuff.STEEL, low_mm=0.0, high_mm=long, outer_mm=r),
             Part(stuff=filling, low_mm=-0.01, high_mm=long, outer_mm=r - wall),
         ]
-        ends = _through_pedicle(rng, spec, r)
+        tip, gate = _through_pedicle(rng, spec, r)
         if filling is Stuff.CEMENT:
             blob = float(rng.uniform(3.0, 7.0))
             parts.insert(0, Part(stuff=filling, low_mm=-blob, high_mm=blob, outer_mm=ball(blob)))
-            return [body(parts[:1], *ends, blob), body(parts[1:], *ends, r)]
-        return [body(parts, *ends, r)]
+            return [body(parts[:1], tip, gate, blob), body(parts[1:], tip, gate, r)]
+        return [body(parts, tip, gate, r)]
     if kind == "cannula-alone":
         r = float(rng.uniform(2.7, 3.25))
         bore, long = float(rng.uniform(2.2, 2.3)), float(rng.uniform(60.0, 90.0))
         tube = Part(stuff=Stuff.STEEL, low_mm=0.0, high_mm=long, outer_mm=r, inner_mm=bore)
         air = Part(stuff=Stuff.VOID, low_mm=0.0, high_mm=long, outer_mm=bore)
-        return [body([air, tube], *_through_pedicle(rng, spec, r), r)]
+        tip, gate = _through_pedicle(rng, spec, r)
+        return [body([air, tube], tip, gate, r)]
     if kind == "clips":
         middle = at(*rng.uniform((-35.0, 5.0, -30.0), (35.0, back - 5.0, 30.0)))
         result = []
@@ -149,8 +151,8 @@ def _device(rng: np.random.Generator, spec: PhantomSpec, kind: str) -> list[Body
             end = at(rng.uniform(-45.0, 45.0), back + 4.0, rng.uniform(-35.0, 35.0))
             start = end + frame.rotation @ np.array([rng.uniform(-8.0, 8.0), -15.0, rng.uniform(-8.0, 8.0)])
             r = float(rng.uniform(0.2, 0.35))
-            long = Part(stuff=Stuff.STEEL, low_mm=0.0, high_mm=float(rng.uniform(13.0, 25.0)), outer_mm=r)
-            result.append(body([long], start, end, r))
+            thin = Part(stuff=Stuff.STEEL, low_mm=0.0, high_mm=float(rng.uniform(13.0, 25.0)), outer_mm=r)
+            result.append(body([thin], start, end, r))
         return result
     result = []
     for _ in range(int(rng.integers(1, 5))):  # markers on the skin

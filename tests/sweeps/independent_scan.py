@@ -271,7 +271,7 @@ def beam_error_hu(
     bins = int(np.ceil(across / bin_mm)) + 5
     angles = (np.arange(beam.views) + 0.5) * np.pi / beam.views
     cosine, sine = np.cos(angles), np.sin(angles)
-    offset = (np.arange(bins) - (bins - 1) / 2.0) * bin_mm
+    offset: FloatArray = np.asarray((np.arange(bins) - (bins - 1) / 2.0) * bin_mm, dtype=np.float64)
     chords = np.stack([water.chord_mm(angle, offset) for angle in angles])
     transfer = kernel.transfer(frequencies_per_mm(bins, bin_mm))
     hu = (stuff_hu[Stuff.STEEL], stuff_hu[Stuff.TITANIUM])
