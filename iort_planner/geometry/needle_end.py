@@ -31,6 +31,7 @@ _OVER_START_MM = (
 _ALIKE_SHARE = 0.04  # two radii that fit within this are not told apart
 # Of the metal's value: a middle as bright is metal. Hardened beams darken the inside of solid metal, which the fit then tells.
 _SURELY_SOLID = 0.97
+_PROBE_APART_MM = 0.55  # of a probe's end from the source that the file states, both as fitted; our own choice
 _BORE = ("bore", "bore_radius", "bore_reach")
 _DRILLED_SHARE = 0.97  # of the misfit, before a bore in the plastic is believed
 # Ends this near to each other are one end of thick metal: a cannula flush with the shaft, or a rod or screw.
@@ -69,6 +70,11 @@ def read_end(
     begun = _inside(scene, shaft, applicator, step, tube, noise)
     reading = _at_end(scene, shaft, applicator, begun, step, growth, tube, noise)
     reading = _elsewhere(scene, _with_bore(scene, reading, applicator, noise), applicator, noise)
+    pose = reading.fit.pose
+    apart_mm = abs(pose.bore_reach - (applicator.radiolucent_tip_length_mm - applicator.tip_to_source_mm))
+    if pose.probe and apart_mm > _PROBE_APART_MM:
+        doubt = f"the probe ends {apart_mm:.1f} mm from where the applicator's file puts the source: the tip may lie elsewhere"
+        reading = replace(reading, reasons=(*reading.reasons, doubt), doubt_mm=max(reading.doubt_mm, 2.0 * apart_mm))
     return replace(reading, hollow_share=begun.hollow_share)
 
 

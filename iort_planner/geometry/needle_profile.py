@@ -28,6 +28,7 @@ _WALL_MM = (
 # Of the way from the surroundings to the metal's value, and of that value: the bare wall of a sheath beside the thicker one with
 # its cannula shows a half of it, dense bone in which it stands a third. Our own choice.
 THIN_SHARE, LEAST_SHARE = 0.3, 0.36
+_THIN_MM = 3.0  # a shorter part is the end's own blur
 _SEARCH_MM = 3.2  # ... before the centre is known well
 # A section that nearly fills the window (72 mm2) is a hub, a screw's head or a plate: the shaft ends there. A cannula of
 # 6.5 mm has 33, cut flat and blooming up to 50.
@@ -156,7 +157,7 @@ def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | No
         # on from there while a thinner wall stands out: a bare sheath beside the part that its cannula makes thicker
         least = np.maximum(around + THIN_SHARE * (plateau - around), LEAST_SHARE * plateau)
         thin = (np.nan_to_num(wall, nan=-np.inf) > np.nan_to_num(least, nan=np.inf)) & (area < _SOLID_MM2)
-        run = _grown(run, thin) if run[1] > run[0] else run
+        run = _grown(run, thin, round(_THIN_MM / step)) if run[1] > run[0] else run
         if (run[1] - run[0]) * step < 10.0:
             return None
         low, high = float(along[run[0]]), float(along[run[1] - 1])
@@ -275,14 +276,14 @@ def _longest_run(flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
     return int(starts[best]), int(stops[best])
 
 
-def _grown(run: tuple[int, int], flags: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """A run with what follows it at both ends, gaps of one section bridged."""
+def _grown(run: tuple[int, int], flags: npt.NDArray[np.bool_], least: int) -> tuple[int, int]:
+    """A run with what follows it at both ends, gaps of one section bridged; less than ``least`` sections is its own blur."""
     first, last = run
     while first > 0 and (flags[first - 1] or (first > 1 and flags[first - 2])):
         first -= 1 if flags[first - 1] else 2
     while last < flags.size and (flags[last] or (last + 1 < flags.size and flags[last + 1])):
         last += 1 if flags[last] else 2
-    return first, last
+    return first if run[0] - first >= least else run[0], last if last - run[1] >= least else run[1]
 
 
 def robust_polynomial(along: FloatArray, centre: FloatArray, degree: int) -> FloatArray:
