@@ -35,6 +35,8 @@ _STEP_GAIN, _STEP_MM, _STEP_DIAMETER_MM, _HOLLOW_GAIN = 0.95, 2.0, 0.6, 0.8
 _LONGEST_SCREW_MM, _EXACT_MM, _CLEAN = 62.0, (-0.1, 0.25), 0.15
 _NEAR_MM, _HINTED_SIGMA = 0.5, 3.0
 _MOST_SIGMA_MM = 0.75  # k=1 of the tip for high confidence: twice it is the bound of a silent failure (interface.md)
+_ALONG_BODY = 0.85  # of an axis along the patient's: 32 degrees; a needle enters from behind
+_AIR_SHARE = 0.5  # of the way from air to soft tissue: a blurred bore shows some of its wall
 _OTHER_DIAMETER_MM = 0.8  # from the applicator's: other metal, not a doubt about this one
 _MISFIT = 0.24  # of the core's value; scans without streaks leave 0.03
 # Errors per relative misfit: our own choice, not fitted; checked against 46 phantoms of tests/sweeps (seeds 0 to 45).
@@ -122,7 +124,9 @@ def _measured(volume: Volume, shaft: Shaft, applicator: Applicator) -> Seen:
         reasons.append(
             "nothing sure tells it from other metal: neither a plastic tip nor a cannula's end nor a bore is seen"
         )
-        if kind is MetalKind.NEEDLE and not _fits(measured):
+        if kind is MetalKind.NEEDLE and abs(float(axis[2])) > _ALONG_BODY:
+            kind, what = MetalKind.ROD, f"straight metal of {shaft.visible_mm:.0f} mm along the body, like a rod"
+        elif kind is MetalKind.NEEDLE and not _fits(measured):
             kind, what = MetalKind.SHAFT, f"a shaft of {shaft.visible_mm:.0f} mm that does not fit the applicator"
     ahead_mm = metal_ahead_mm(volume, shaft.plateau, measured.metal_end_lps_mm, axis)
     if ahead_mm:
@@ -148,7 +152,7 @@ def _measured(volume: Volume, shaft: Shaft, applicator: Applicator) -> Seen:
         cannula_over_source=measured.cannula_over_source,
         reasons=tuple(reasons),
         end_reasons=measured.end_reasons,
-        content=_content(measured, air_level(volume)),
+        content=_content(measured, air_level(volume, _AIR_SHARE)),
     )
     return Seen(needle=needle, shaft=shaft, kind=kind, what=what, plastic=plastic, measured=measured, explained=known)
 

@@ -12,7 +12,7 @@ from iort_planner.geometry.needle_end import over_source, read_end
 from iort_planner.geometry.needle_line import WINDOW_MM, bent_line, fit_centre_line, point_on, tangent_of
 from iort_planner.geometry.needle_model import Fit, Pose, Scene, fit
 from iort_planner.geometry.needle_scene import build_scene
-from iort_planner.geometry.needle_shaft import Shaft, area_step
+from iort_planner.geometry.needle_shaft import Shaft, area_step, looks_hollow
 
 if TYPE_CHECKING:
     from iort_planner.applicator import Applicator
@@ -123,22 +123,22 @@ def measure_end(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measure
         centre_line_lps_mm=bent_line(frame, pose, shaft.visible_mm) if np.any(shaft.curvature) else None,
         cannula_end_lps_mm=point_on(frame, pose, pose.cannula_end) if np.isfinite(pose.cannula_end) else None,
         cannula_over_source=over,
-        cannula_alone=_cannula_alone(scene, best, applicator, noise),
+        cannula_alone=_cannula_alone(scene, best, shaft, applicator, noise),
         end_reasons=end_reasons,
         reasons=tuple(reasons),
     )
 
 
-def _cannula_alone(scene: Scene, best: Fit, applicator: Applicator, noise: float) -> bool:
+def _cannula_alone(scene: Scene, best: Fit, shaft: Shaft, applicator: Applicator, noise: float) -> bool:
     """Whether a tube of the cannula's bore without anything in it fits the voxels better than a needle does."""
     if best.pose.end - best.pose.cannula_end > applicator.radiolucent_tip_length_mm + _PAST_TIP_MM:
         return True
-    if np.isnan(best.pose.inner):
+    if not looks_hollow(shaft, applicator):
         return False
     bore = applicator.cannula_inner_diameter_mm / 2.0
     empty = replace(
         best.pose, radius=max(best.pose.cannula_radius, bore + _CANNULA_WALL_MM), bore_radius=bore, cannula_end=np.inf,
-        plastic=np.nan, bore=np.nan, probe=False,
+        plastic=np.nan, bore=np.nan, probe=False, inner=max(shaft.core, scene.lowest + 1.0),
     )  # fmt: skip
     starts = {best.pose.end, min(best.pose.end, best.pose.cannula_end)}
     free = ("side", "up", "end", "height", "blur", "slice_share", "inner", "radius")

@@ -108,8 +108,8 @@ class Profile:
         return result
 
 
-def air_level(volume: Volume) -> float:
-    """Value below which a voxel counts as air: -400 HU, or in relative values a fifth of the way up to the median.
+def air_level(volume: Volume, share: float = 0.2) -> float:
+    """Value below which a voxel counts as air: -400 HU, or in relative values ``share`` of the way up to the median.
 
     In relative values the middle of what is inside the field of view stands for soft tissue.
     """
@@ -120,7 +120,7 @@ def air_level(volume: Volume) -> float:
     if inside.size == 0:
         return float(sample.min())
     low, middle = np.quantile(inside, [0.005, 0.5]).tolist()
-    return float(low + 0.2 * (middle - low))
+    return float(low + share * (middle - low))
 
 
 def measure_profile(volume: Volume, line: RoughLine, air: float) -> Profile | None:
