@@ -29,8 +29,8 @@ def segment(volume: Volume, source_lps_mm: FloatArray, needle_axis_lps: FloatArr
     Returns
     -------
     SpinalCanal
-        Method ``auto``: a closed tube through the half-maximum inner edge of the cortical bone; where no edge is
-        seen (foramina, discs, between laminae, a breach, metal) the wall is interpolated from its neighbours.
+        Method ``auto``: a closed tube through the inner face of the cortical bone; where no edge is seen (foramina,
+        discs, between laminae, a breach, metal) the wall is interpolated from its neighbours.
 
     Raises
     ------

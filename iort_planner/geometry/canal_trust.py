@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from iort_planner.geometry.canal_gap import NEAR_MM, NearestWall, nearest_wall
+from iort_planner.geometry.canal_gap import NearestWall, nearest_wall
 from iort_planner.geometry.canal_rays import ANGLES, PLANE_STEP_MM
 from iort_planner.geometry.canal_search import BONE_ABOVE_CONTENT, CanalPath
 from iort_planner.geometry.canal_wall import CanalWall
@@ -30,10 +30,12 @@ _MOST_NOISE_HU = 60.0  # inside the canal; 10 to 40 in clean scans
 COARSE_SPACING_MM = 3.0
 FAR_MM = 35.0
 NOT_HU = "the image's values are not HU"
+_END_NEARER_MM = 0.8  # four times k=1: the wall is surely nearer than the canal's end
 _END_MARGIN_MM = 3.0  # at least this much of the canal beyond the source's level
-# Half-maximum edge of a thin, blurred cortex against its inner face, k=1
-_EDGE_UNCERTAINTY_MM = 0.3
-_SPACING_PART = 0.25  # of the voxel spacing across the wall: localisation of an edge sampled once a voxel
+# k=1 of the front of a fitted plate of cortex: chosen so that 0.19 mm with usual voxels covers about two thirds of the errors
+# and twice that 95 % (our own choice, from 56 phantoms of tests.sweeps.canal_bias, seeds 20000 to 20059)
+_EDGE_UNCERTAINTY_MM = 0.17
+_SPACING_PART = 0.1  # of the voxel spacing across the wall; chosen together with the former
 _AROUND_MM = 4.0  # edges this near to the nearest point tell how well they fit
 _MOST_UNCERTAINTY_MM = 0.9  # k=1: twice that stays below 2 mm
 _MOST_BULGE_MM = 1.0  # whole walls up to 0.3, sclerotic rims taken for the wall 1.5 to 3.8
@@ -168,7 +170,7 @@ def _reasons_image(volume: Volume, wall: CanalWall, source_lps_mm: FloatArray, n
         beyond = sign * float((source_lps_mm - centre[end]) @ tangent[end])
         if beyond > -_END_MARGIN_MM:
             reasons.append(f"the canal could not be followed past the source's level ({-beyond:.0f} mm remain)")
-        elif _end_distance_mm(wall, end, source_lps_mm) < nearest_mm + NEAR_MM:
+        elif _end_distance_mm(wall, end, source_lps_mm) < nearest_mm + _END_NEARER_MM:
             reasons.append("the canal's end in the image is as near to the source as its wall")
     if nearest_mm > FAR_MM:
         reasons.append(f"it is {nearest_mm:.0f} mm away from the source: not in the same vertebra?")
@@ -195,7 +197,7 @@ def _is_inside(wall: CanalWall, source_lps_mm: FloatArray) -> bool:
 
 
 def _uncertainty_mm(volume: Volume, wall: CanalWall, nearest: NearestWall, source_lps_mm: FloatArray) -> float:
-    """k=1 of the nearest wall: edge and blur, voxel spacing towards the source, fit residual, interpolation, bulge."""
+    """k=1 of the nearest wall: edge, voxel spacing towards the source, fit residual, interpolation, bulge."""
     points = wall.points_lps_mm()
     point = points[nearest.plane, nearest.angle]
     towards = point - source_lps_mm

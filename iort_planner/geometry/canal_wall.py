@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from scipy.interpolate import make_smoothing_spline
 from iort_planner.geometry._polar_fit import PolarSmoother, robust_fit, trusted
 from iort_planner.geometry.canal_follow import follow
 from iort_planner.geometry.canal_intensity import IntensityScale
+from iort_planner.geometry.canal_plate import plate_edges
 from iort_planner.geometry.canal_rays import (
     ANGLES,
     NOISY_HU,
@@ -58,12 +59,15 @@ class CanalWall:
         Wall on a bony edge.
     edges : RayEdges
         What the rays met.
+    deviation_mm : ndarray of shape (P, A), mm
+        What the cortex' unknown thickness leaves open of the edges, k=1; NaN where nothing tells; empty: nowhere.
     """
 
     frame: Frame
     radius_mm: FloatArray
     seen: npt.NDArray[np.bool_]
     edges: RayEdges
+    deviation_mm: FloatArray = field(default_factory=lambda: np.empty((0, ANGLES)))
 
     def points_lps_mm(self) -> FloatArray:
         """Wall points, shape (P, A, 3), mm."""
@@ -99,6 +103,7 @@ class CanalWall:
             radius_mm=self.radius_mm[span],
             seen=self.seen[span],
             edges=self.edges.part(span),
+            deviation_mm=self.deviation_mm[span] if self.deviation_mm.size else self.deviation_mm,
         )
 
     def area_mm2(self) -> FloatArray:
@@ -154,9 +159,26 @@ def find_wall(
         steps=_FINE_STEPS,
         outside_factor=_outside_factor(edges),
     )
-    found = CanalWall(frame=frame, radius_mm=wall, seen=_near(edges, wall, ON_BONE_RESIDUAL_MM), edges=edges)
-    whole = _inside_image(found, volume)
+    half = CanalWall(
+        frame=frame,
+        radius_mm=wall,
+        seen=_near(edges, wall, ON_BONE_RESIDUAL_MM),
+        edges=edges,
+    )
+    whole = _inside_image(_on_plates(half, volume, scale), volume)
     return None if whole is None else _without_lost_ends(whole, source_lps_mm)
+
+
+def _on_plates(wall: CanalWall, volume: Volume, scale: IntensityScale) -> CanalWall:
+    """The wall through the fronts of the cortex instead of half maxima."""
+    edges = wall.edges
+    plates = plate_edges(volume, scale, wall.frame, wall.radius_mm, edges.radius_mm, wall.seen, edges.blocked_mm)
+    if plates is None:
+        return wall
+    moved = replace(edges, radius_mm=np.where(wall.seen, plates.radius_mm, edges.radius_mm))
+    found = replace(wall, edges=moved, deviation_mm=plates.deviation_mm)
+    radius = found.refit(np.zeros_like(wall.seen))
+    return replace(found, radius_mm=radius, seen=_near(moved, radius, ON_BONE_RESIDUAL_MM))
 
 
 def centre_line(points_lps_mm: FloatArray, weight: FloatArray) -> Frame | None:
