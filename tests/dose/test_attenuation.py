@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from iort_planner.dose import _photon_kernels as kernels
 from iort_planner.compiled import compiled
+from iort_planner.dose import _photon_kernels as kernels
 from iort_planner.dose.attenuation import (
     ELECTRON_REST_KEV,
     KEV_ANGSTROM,
