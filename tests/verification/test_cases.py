@@ -33,7 +33,7 @@ def test_the_shipped_suite_is_read_and_has_every_kind_of_case() -> None:
     words = " ".join(case.name for case in cases)
     sources = {each.source for case in cases for each in case.expectations}
 
-    assert len(cases) >= 40
+    assert len(cases) >= 100
     assert len({case.name for case in cases}) == len(cases)
     for what in (
         "level-",
@@ -46,6 +46,10 @@ def test_the_shipped_suite_is_read_and_has_every_kind_of_case() -> None:
         "c-arm",
         "refused-",
         "table-",
+        "needle-air",
+        "needle-probe",
+        "needle-solid",
+        "two-needles",
     ):
         assert what in words, what
     assert {"closed-form", "literature"} <= sources
