@@ -344,7 +344,9 @@ def same_places(image: ScanImage, other: Any) -> None:
 def test_volume_is_read_as_simpleitk_reads_it(case: Case) -> None:
     image = load_series(DATA / case.path)
     other = theirs(DATA / case.path)
-    if np.linalg.det(np.reshape(other.GetDirection(), (3, 3))) < 0.0:  # frames stored against the normal: left in that order
+    if (
+        np.linalg.det(np.reshape(other.GetDirection(), (3, 3))) < 0.0
+    ):  # frames stored against the normal: left in that order
         other = sitk.Flip(other, (False, False, True))
     np.testing.assert_array_equal(image.volume.values, sitk.GetArrayFromImage(other))
     same_places(image, other)
