@@ -77,8 +77,8 @@ def by_likelihood(found: list[Seen]) -> list[Seen]:
 def choose(found: list[Seen], pieces: list[Piece], *, hinted: bool) -> tuple[list[Seen], list[str]]:
     """The shafts with the needle to plan with first, and what is doubtful about that choice.
 
-    With a hint the first is meant. Else the only one that more than its thickness makes the applicator, of several such the
-    only one with a plastic tip in view; where none is, the longest.
+    With a hint the first is meant. Else the only one that more than its thickness makes the applicator; where none is, the
+    longest. Of several such none is taken: a plastic tip that is not seen in one of them may be there all the same.
 
     Raises
     ------
@@ -102,9 +102,6 @@ def choose(found: list[Seen], pieces: list[Piece], *, hinted: bool) -> tuple[lis
             doubtful = [s for s in rest if s.kind is MetalKind.NEEDLE and s.shaft.visible_mm > _LONG_MM]
             doubt = f"another shaft of {doubtful[0].shaft.visible_mm:.0f} mm could be a needle too" if doubtful else ""
             return needles, [doubt] if doubt else []
-        with_tip = [s for s in alike if s.plastic.seen or s.measured.pose.probe]
-        if len(with_tip) == 1:
-            return [with_tip[0], *(s for s in needles if s is not with_tip[0])], []
         raise _several(alike)
     # beside a needle that is seen to leave the body, a short piece that the image's edge cuts is a screw whose head is
     # out of view; where the edge cuts both, the shorter may be the needle
