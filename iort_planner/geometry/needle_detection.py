@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from iort_planner.applicator import NeedleContent
+from iort_planner.errors import NeedleNotFoundError
 from iort_planner.geometry.metal import MetalKind, MetalSurvey
 from iort_planner.geometry.needle import Confidence, Needle
 from iort_planner.geometry.needle_ahead import metal_ahead_mm
@@ -75,7 +77,7 @@ def detect(
     shafts = _shafts(pieces)
     if hint_lps_mm is not None:
         shafts = at_hint(shafts, pieces, np.asarray(hint_lps_mm, dtype=np.float64), all_of_them=others)
-    found = [_measured(volume, shaft, applicator) for shaft in shafts]
+    found = _all_measured(volume, shafts, applicator)
     ordered, reasons = choose(found, pieces, hinted=hint_lps_mm is not None)
     first, *rest = labelled([n.needle for n in ordered])
     if reasons:
@@ -86,7 +88,7 @@ def detect(
 def survey(volume: Volume, applicator: Applicator) -> MetalSurvey:
     """All straight metal, measured and named, without a choice among needles."""
     pieces = find_pieces(volume, applicator)
-    found = by_likelihood([_measured(volume, shaft, applicator) for shaft in _shafts(pieces)])
+    found = by_likelihood(_all_measured(volume, _shafts(pieces), applicator))
     others = [piece.metal() for piece in pieces if piece.shaft is None]
     others += [
         replace(piece.metal(), kind=seen.kind, what=seen.what)
@@ -102,6 +104,15 @@ def _shafts(pieces: list[Piece]) -> list[Shaft]:
     """Those that may be needles, the longest first."""
     shafts = [piece.shaft for piece in pieces if piece.shaft is not None]
     return sorted(shafts, key=lambda shaft: -shaft.visible_mm)[:_MOST_MEASURED]
+
+
+def _all_measured(volume: Volume, shafts: list[Shaft], applicator: Applicator) -> list[Seen]:
+    """Those of the shafts that can be measured."""
+    found = []
+    for shaft in shafts:
+        with suppress(NeedleNotFoundError):  # metal at the image's very edge, or no straight shaft after all
+            found.append(_measured(volume, shaft, applicator))
+    return found
 
 
 def _measured(volume: Volume, shaft: Shaft, applicator: Applicator) -> Seen:

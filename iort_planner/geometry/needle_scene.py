@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from iort_planner.errors import NeedleNotFoundError
 from iort_planner.geometry.needle_model import Frame, Scene, bowed
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _BIN_MM = 3.0
 _SECTORS = 6
 _AIR_HU = -1050.0  # blur hides what a narrow bore really holds: never less than air and some noise
 _SOFT_SHARE = 0.2  # of the way from the surroundings to metal: 700 HU, where plastics read up to 300. Our own choice
+_FEWEST_VOXELS = 50  # of a shaft in 3 mm slices there are over 500
 MOST_VOXELS = 3000  # of 0.36 mm voxels a fifth; keeps a fit near 0.1 s
 
 
@@ -44,6 +46,11 @@ def build_scene(
     The background of a voxel is the median of a ring round the axis at its height and in its sector, and the halo
     of streaks on top: what falls as one over the distance from the axis between two rings is continued inwards.
     A scan counts as cut when a tenth of the metal has exactly its highest value.
+
+    Raises
+    ------
+    NeedleNotFoundError
+        If hardly any voxels of the image lie there.
     """
     before_mm = plastic_mm + _BEYOND_TIP_MM
     ends = frame.to_lps(np.array([[0.0, 0.0, -before_mm], [0.0, 0.0, reach_mm]]))
@@ -55,6 +62,8 @@ def build_scene(
     across = local[:, :2] - bowed(along, float(np.hypot(*curvature)))[:, None] * curvature
     radius = np.hypot(across[:, 0], across[:, 1])
     inside = (along > -before_mm) & (along < reach_mm)
+    if np.count_nonzero(inside & (radius < _FIT_RADIUS_MM)) < _FEWEST_VOXELS:
+        raise NeedleNotFoundError("too few voxels of the image lie round this piece of metal to measure it")
     core = values[inside & (radius < _WALL_MM) & (along > 3.0)]
     top = float(values[inside].max())
     table = _background(
