@@ -23,9 +23,9 @@ from iort_planner.imaging.volume import ImageGrid, Volume
 from iort_planner.units import FloatArray
 
 _OFFSET_MM = np.arange(-2.25, 3.01, 0.25)  # of the samples from the wall: epidural fat before it, spongiosa behind
-_EDGE_MM = np.arange(-1.25, 1.51, 0.125)  # of the plate's front from the wall
+_EDGE_MM = np.arange(-0.75, 1.01, 0.125)  # of the plate's front from the wall
 # Thickness of the cortex: 0.4 mm in a vertebral body's shell (Edwards et al. 2001, Bone 29:523) to 3 mm in laminae.
-_THICKNESS_MM = np.exp(np.linspace(np.log(0.35), np.log(3.2), 10))
+_THICKNESS_MM = np.exp(np.linspace(np.log(0.35), np.log(3.2), 8))
 # Expectations as logarithmic normal distributions: middle, spread. Our own choices round usual values: cortex 1150 HU (500
 # in osteoporosis to 1700), an image in other units read less surely; blur of CT in plane with what the voxels add.
 _THICKNESS_MIDDLE_MM, _THICKNESS_SPREAD = 1.0, 0.8
@@ -47,7 +47,7 @@ _ALIKE_SAMPLES = 3.0  # samples every 0.25 mm share their noise
 _ALIKE_RAYS = 15.0  # and so do the rays of one averaging patch
 _LEAST_NOISE_HU = 4.0
 _MOST_MISFIT = 50.0  # a ray that is no plate at all does not decide on the blur
-_THIN_OUT = 8  # the blur is judged from every eighth ray
+_THIN_OUT = 17  # the blur is judged from every 17th ray: so many that angles and planes take turns
 # 0.46 to 0.90 mm: soft kernels have up to about 0.65 (half the contrast at 3 line pairs per cm), with the voxels 0.8
 _TRIED_BLUR_MM = _BLUR_MM[4:15:2]
 _ROUNDS = 2
