@@ -30,12 +30,12 @@ _MOST_NOISE_HU = 60.0  # inside the canal; 10 to 40 in clean scans
 COARSE_SPACING_MM = 3.0
 FAR_MM = 35.0
 NOT_HU = "the image's values are not HU"
-_END_NEARER_MM = 0.8  # four times k=1: the wall is surely nearer than the canal's end
+_END_NEARER_MM = 0.8  # by so much the wall must be nearer than the canal's end: our own choice, 1.0 doubted a real scan needlessly
 _END_MARGIN_MM = 3.0  # at least this much of the canal beyond the source's level
-# k=1 of the front of a fitted plate of cortex: chosen so that 0.19 mm with usual voxels covers about two thirds of the errors
-# and twice that 95 % (our own choice, from 56 phantoms of tests.sweeps.canal_bias, seeds 20000 to 20059)
-_EDGE_UNCERTAINTY_MM = 0.17
-_SPACING_PART = 0.1  # of the voxel spacing across the wall; chosen together with the former
+# k=1 of the cortex' inner face. On phantoms 0.17 mm and a tenth of the voxel cover two thirds of the errors of a fitted plate
+# (tests.sweeps.canal_bias), but real scans differ from their contours by up to 0.9 mm: no smaller than this until they confirm it.
+_EDGE_UNCERTAINTY_MM = 0.3
+_SPACING_PART = 0.25  # of the voxel spacing across the wall: localisation of an edge sampled once a voxel
 _AROUND_MM = 4.0  # edges this near to the nearest point tell how well they fit
 _MOST_UNCERTAINTY_MM = 0.9  # k=1: twice that stays below 2 mm
 _MOST_BULGE_MM = 1.0  # whole walls up to 0.3, sclerotic rims taken for the wall 1.5 to 3.8
