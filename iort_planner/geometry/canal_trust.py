@@ -30,10 +30,11 @@ _MOST_NOISE_HU = 60.0  # inside the canal; 10 to 40 in clean scans
 COARSE_SPACING_MM = 3.0
 FAR_MM = 35.0
 NOT_HU = "the image's values are not HU"
-_END_NEARER_MM = 0.8  # by so much the wall must be nearer than the canal's end: our own choice, 1.0 doubted a real scan needlessly
+# By so much the wall must be nearer than the canal's end. Our own choice: 1.0 doubts the real CT with streaks, whose wall is seen.
+_END_NEARER_MM = 0.8
 _END_MARGIN_MM = 3.0  # at least this much of the canal beyond the source's level
 # k=1 of the cortex' inner face. On phantoms 0.17 mm and a tenth of the voxel cover two thirds of the errors of a fitted plate
-# (tests.sweeps.canal_bias), but real scans differ from their contours by up to 0.9 mm: no smaller than this until they confirm it.
+# (tests.sweeps.canal_bias), but real scans differ from their contours by up to 0.9 mm: not smaller until they confirm it.
 _EDGE_UNCERTAINTY_MM = 0.3
 _SPACING_PART = 0.25  # of the voxel spacing across the wall: localisation of an edge sampled once a voxel
 _AROUND_MM = 4.0  # edges this near to the nearest point tell how well they fit
