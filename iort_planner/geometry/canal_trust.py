@@ -30,7 +30,7 @@ _MOST_NOISE_HU = 60.0  # inside the canal; 10 to 40 in clean scans
 COARSE_SPACING_MM = 3.0
 FAR_MM = 35.0
 NOT_HU = "the image's values are not HU"
-# By so much the wall must be nearer than the canal's end. Our own choice: 1.0 doubts the real CT with streaks, whose wall is seen.
+# By so much the wall must be nearer than the canal's end. Our own choice: 1.0 doubts the real CT with streaks.
 _END_NEARER_MM = 0.8
 _END_MARGIN_MM = 3.0  # at least this much of the canal beyond the source's level
 # k=1 of the cortex' inner face. On phantoms 0.17 mm and a tenth of the voxel cover two thirds of the errors of a fitted plate
