@@ -3,7 +3,7 @@
 A half-maximum lies inside the true edge as soon as the cortex is thinner than the scan's blur, by up to 0.8 mm for 0.6 mm of
 cortex. So the values along the wall's rays, averaged along the wall, are compared with blurred plates instead: content, a
 plate of free height, spongiosa. What the data leave open (a thin plate's height and thickness, of which only the product
-shows) is averaged over with stated expectations, which also gives the edge's uncertainty.
+shows) is averaged over with stated expectations.
 """
 
 from __future__ import annotations
@@ -61,14 +61,11 @@ class PlateEdges:
     ----------
     radius_mm : ndarray of shape (P, A), mm
         0 where there is none.
-    deviation_mm : ndarray of shape (P, A), mm
-        What height and thickness of the plate leave open, k=1; NaN where the edge is its neighbours'.
     blur_mm : float
         Standard deviation of the blur in plane.
     """
 
     radius_mm: FloatArray
-    deviation_mm: FloatArray
     blur_mm: float
 
 
@@ -115,16 +112,15 @@ def plate_edges(
         across = _slice_part(volume.grid, frame)[fitted]
         spread = _HEIGHT_SPREAD if volume.hu_calibrated else _HEIGHT_SPREAD_GREY
         blur = _blur_mm(profiles, across, volume.grid, spread) if found is None else found.blur_mm
-        front, deviation = _fronts(profiles, _ray_blur_mm(blur, across, volume.grid), spread)
-        edge, open_mm = np.zeros(wall.shape), np.full(wall.shape, np.nan)
-        edge[fitted], open_mm[fitted] = wall[fitted] + front, deviation
+        edge = np.zeros(wall.shape)
+        edge[fitted] = wall[fitted] + _fronts(profiles, _ray_blur_mm(blur, across, volume.grid), spread)
         # farther inwards it is a vein, a ligament or a streak, farther outwards bone behind
         edge = np.where(fitted, np.clip(edge, wall_mm - _MOST_INWARDS_MM, wall_mm + _MOST_OUTWARDS_MM), edge)
         shift, near = _along_wall((edge - half_maximum_mm)[..., None], fitted, _FILL_PLANES, _FILL_ANGLES)
         typical = float(np.median((edge - half_maximum_mm)[fitted]))
         rest = seen & ~fitted
         edge[rest] = (half_maximum_mm + np.where(near > _LEAST_FILL, shift[..., 0], typical))[rest]
-        found = PlateEdges(radius_mm=edge, deviation_mm=open_mm, blur_mm=blur)
+        found = PlateEdges(radius_mm=edge, blur_mm=blur)
         # the next round lines the profiles up along the edges themselves
         smooth, near = _along_wall((edge - wall)[..., None], seen, _ALONG_PLANES, _ALONG_ANGLES)
         wall = wall + np.where(near > _LEAST_FILL, smooth[..., 0], 0.0)
@@ -183,14 +179,14 @@ def _blur_mm(profiles: FloatArray, across: FloatArray, grid: ImageGrid, spread: 
     return float(np.exp(np.sum(weight * np.log(_TRIED_BLUR_MM)) / np.sum(weight)))
 
 
-def _fronts(profiles: FloatArray, blur_mm: FloatArray, spread: float) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of the plates' fronts, each (N,) mm from the wall."""
+def _fronts(profiles: FloatArray, blur_mm: FloatArray, spread: float) -> FloatArray:
+    """Mean of the plates' fronts by how well they fit, (N,) mm from the wall."""
     misfit, height = _misfit(profiles, blur_mm)
     weight = _likelihood(misfit, height, _noise_hu2(misfit.min(axis=1)), spread)
     fronts = weight.reshape(profiles.shape[0], _EDGE_MM.size, _THICKNESS_MM.size).sum(axis=2)
     fronts /= fronts.sum(axis=1, keepdims=True)
-    mean = fronts @ _EDGE_MM
-    return mean, np.sqrt(np.maximum(fronts @ _EDGE_MM**2 - mean**2, 0.0))
+    mean: FloatArray = fronts @ _EDGE_MM
+    return mean
 
 
 def _noise_hu2(misfit: FloatArray) -> float:

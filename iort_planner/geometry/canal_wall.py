@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -59,15 +59,12 @@ class CanalWall:
         Wall on a bony edge.
     edges : RayEdges
         What the rays met.
-    deviation_mm : ndarray of shape (P, A), mm
-        What the cortex' unknown thickness leaves open of the edges, k=1; NaN where nothing tells; empty: nowhere.
     """
 
     frame: Frame
     radius_mm: FloatArray
     seen: npt.NDArray[np.bool_]
     edges: RayEdges
-    deviation_mm: FloatArray = field(default_factory=lambda: np.empty((0, ANGLES)))
 
     def points_lps_mm(self) -> FloatArray:
         """Wall points, shape (P, A, 3), mm."""
@@ -103,7 +100,6 @@ class CanalWall:
             radius_mm=self.radius_mm[span],
             seen=self.seen[span],
             edges=self.edges.part(span),
-            deviation_mm=self.deviation_mm[span] if self.deviation_mm.size else self.deviation_mm,
         )
 
     def area_mm2(self) -> FloatArray:
@@ -176,7 +172,7 @@ def _on_plates(wall: CanalWall, volume: Volume, scale: IntensityScale) -> CanalW
     if plates is None:
         return wall
     moved = replace(edges, radius_mm=np.where(wall.seen, plates.radius_mm, edges.radius_mm))
-    found = replace(wall, edges=moved, deviation_mm=plates.deviation_mm)
+    found = replace(wall, edges=moved)
     radius = found.refit(np.zeros_like(wall.seen))
     return replace(found, radius_mm=radius, seen=_near(moved, radius, ON_BONE_RESIDUAL_MM))
 

@@ -41,8 +41,8 @@ class Seen:
     explained: bool
 
 
-def at_hint(shafts: list[Shaft], pieces: list[Piece], hint_lps_mm: FloatArray, *, all_of_them: bool) -> list[Shaft]:
-    """The shafts with the one that a hint means first, or that one alone and what lies as near.
+def at_hint(shafts: list[Shaft], pieces: list[Piece], hint_lps_mm: FloatArray) -> tuple[list[Shaft], list[str]]:
+    """The shafts with the one that a hint means first, and what is doubtful about that.
 
     Raises
     ------
@@ -64,9 +64,8 @@ def at_hint(shafts: list[Shaft], pieces: list[Piece], hint_lps_mm: FloatArray, *
                 f"no needle found at the hint {at}: the metal there has a head, like a screw; correct --needle-hint, or "
                 "give --tip and --axis"
             )
-    if all_of_them:
-        return ordered
-    return [shaft for shaft in ordered if distance_mm(shaft, hint_lps_mm) < nearest + _HINT_APART_MM]
+    undecided = len(ordered) > 1 and distance_mm(ordered[1], hint_lps_mm) < nearest + _HINT_APART_MM
+    return ordered, ["the hint is about as near to another piece of metal"] if undecided else []
 
 
 def by_likelihood(found: list[Seen]) -> list[Seen]:
@@ -94,8 +93,7 @@ def choose(found: list[Seen], pieces: list[Piece], *, hinted: bool) -> tuple[lis
         )
     first, *rest = needles
     if hinted:
-        near = [s for s in rest if s.kind is MetalKind.NEEDLE and not _known_by_hint(first, s)]
-        return needles, ["the hint is about as near to another piece of metal"] if near else []
+        return needles, []
     if first.explained:
         alike = [first, *(s for s in rest if s.explained)]
         if len(alike) == 1:
@@ -114,11 +112,6 @@ def choose(found: list[Seen], pieces: list[Piece], *, hinted: bool) -> tuple[lis
     if rivals[0].shaft.visible_mm > _RIVAL_SHARE[1] * shaft.visible_mm:
         raise _several([first, *rivals])
     return needles, [f"{1 + len(rivals)} pieces of metal could be the needle; the longest was taken"]
-
-
-def _known_by_hint(first: Seen, other: Seen) -> bool:
-    """Whether two shafts are so far apart that a hint cannot mean both."""
-    return bool(np.linalg.norm(first.needle.tip_lps_mm - other.needle.tip_lps_mm) > _HINT_APART_MM)
 
 
 def _several(alike: list[Seen]) -> NeedleNotFoundError:

@@ -74,21 +74,30 @@ def detect(
         If no straight metal enters the body and ends in it, or several do and nothing tells which is meant.
     """
     pieces = find_pieces(volume, applicator)
-    shafts = _shafts(pieces)
+    shafts, doubts = _shafts(pieces), list[str]()
     if hint_lps_mm is not None:
-        shafts = at_hint(shafts, pieces, np.asarray(hint_lps_mm, dtype=np.float64), all_of_them=others)
-    found = _all_measured(volume, shafts, applicator)
-    ordered, reasons = choose(found, pieces, hinted=hint_lps_mm is not None)
-    first, *rest = labelled([n.needle for n in ordered])
-    if reasons:
-        first = replace(first, confidence=Confidence.LOW, reasons=(*reasons, *first.reasons))
-    return (first, *rest) if others else (first,)
+        hint = np.asarray(hint_lps_mm, dtype=np.float64)
+        shafts, doubts = at_hint(shafts, pieces, hint)
+    # of several the hint has chosen the first; without one all are needed for the choice
+    measured = shafts[: _MOST_MEASURED if others or hint_lps_mm is None else 1]
+    found = _all_measured(volume, measured, applicator)
+    if hint_lps_mm is not None and not (found and found[0].shaft is measured[0]):
+        raise NeedleNotFoundError(
+            f"no needle found at the hint {np.round(hint, 1).tolist()}: the metal there cannot be measured; give --tip and "
+            "--axis"
+        )
+    chosen, reasons = choose(found, pieces, hinted=hint_lps_mm is not None)
+    main, *rest = chosen
+    first, *more = labelled([main.needle, *(s.needle for s in rest if s.kind is MetalKind.NEEDLE)])
+    if reasons or doubts:
+        first = replace(first, confidence=Confidence.LOW, reasons=(*doubts, *reasons, *first.reasons))
+    return (first, *more) if others else (first,)
 
 
 def survey(volume: Volume, applicator: Applicator) -> MetalSurvey:
     """All straight metal, measured and named, without a choice among needles."""
     pieces = find_pieces(volume, applicator)
-    found = by_likelihood(_all_measured(volume, _shafts(pieces), applicator))
+    found = by_likelihood(_all_measured(volume, _shafts(pieces)[:_MOST_MEASURED], applicator))
     others = [piece.metal() for piece in pieces if piece.shaft is None]
     others += [
         replace(piece.metal(), kind=seen.kind, what=seen.what)
@@ -103,7 +112,7 @@ def survey(volume: Volume, applicator: Applicator) -> MetalSurvey:
 def _shafts(pieces: list[Piece]) -> list[Shaft]:
     """Those that may be needles, the longest first."""
     shafts = [piece.shaft for piece in pieces if piece.shaft is not None]
-    return sorted(shafts, key=lambda shaft: -shaft.visible_mm)[:_MOST_MEASURED]
+    return sorted(shafts, key=lambda shaft: -shaft.visible_mm)
 
 
 def _all_measured(volume: Volume, shafts: list[Shaft], applicator: Applicator) -> list[Seen]:
@@ -171,7 +180,8 @@ def _measured(volume: Volume, shaft: Shaft, applicator: Applicator) -> Seen:
 def explained(shaft: Shaft, measured: Measurement, plastic: Plastic) -> bool:
     """Whether more than its thickness makes it the applicator: its plastic, the cannula round it, a bore, or its length."""
     wide = measured.diameter_mm is None or abs(measured.diameter_mm - 2.0 * measured.pose.radius) > _STEP_DIAMETER_MM
-    cannula = measured.gain < _STEP_GAIN and measured.pose.cannula_end - measured.pose.end > _STEP_MM and not wide
+    behind_mm = measured.pose.cannula_end - measured.pose.end
+    cannula = measured.gain < _STEP_GAIN and _STEP_MM < behind_mm < np.inf and not wide
     beyond = None if measured.diameter_mm is None else measured.diameter_mm - 2.0 * measured.pose.radius
     exact = beyond is not None and _EXACT_MM[0] < beyond < _EXACT_MM[1]
     near = beyond is not None and abs(beyond) < _NEAR_MM and plastic.signal > _HINTED_SIGMA

@@ -188,7 +188,7 @@ def _at_end(
 def _elsewhere(scene: Scene, reading: Reading, applicator: Applicator, noise: float) -> Reading:
     """The reading with its end where the probe's was taken for the sheath's, or the other way round, if that fits better."""
     best = reading.fit
-    if np.isnan(best.pose.inner):
+    if np.isnan(best.pose.inner) or applicator.content is NeedleContent.AIR:
         return reading
     reach = applicator.radiolucent_tip_length_mm - applicator.tip_to_source_mm
     pose = best.pose

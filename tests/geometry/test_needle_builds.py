@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,11 @@ from iort_planner.geometry import _needle_kernels
 from iort_planner.geometry.metal import MetalKind, survey_metal
 from iort_planner.geometry.needle import Confidence, locate_needle
 from iort_planner.geometry.needle_choice import labelled
-from iort_planner.geometry.needle_model import _COLUMNS, Pose, Scene, _predicted, predict
+from iort_planner.geometry.needle_measure import Measurement, measure_end
+from iort_planner.geometry.needle_model import _COLUMNS, Pose, Scene, _predicted, frame_from, predict
+from iort_planner.geometry.needle_scene import build_scene
+from iort_planner.geometry.needle_shaft import Shaft
+from iort_planner.imaging.volume import Volume
 from tests.geometry.needle_scans import APPLICATOR, Tube, angle_deg, grid, needle, scan, unit
 
 TIP, AXIS = np.array([1.3, -8.2, 2.1]), unit(0.25, 1.0, -0.15)
@@ -117,6 +122,43 @@ def test_a_cannula_alone_is_named_and_no_tip_is_made_up() -> None:
     with pytest.raises(NeedleNotFoundError, match="a guide cannula without an applicator in it has no tip"):
         locate_needle(volume, APPLICATOR)
     assert [metal.kind for metal in survey_metal(volume, APPLICATOR).others] == [MetalKind.CANNULA]
+
+
+@cache
+def two_needles() -> Volume:
+    """Two alike, 17 mm apart where they stand in the body."""
+    one, other = np.array([8.0, -8.0, 0.0]), np.array([-9.0, -8.0, 0.0])
+    forward = unit(0.0, 1.0, 0.0)
+    return scan(grid(extent=(44, 60, 30), spacing=(0.8, 0.8, 1.0)), [*needle(one, forward), *needle(other, forward)])
+
+
+def test_a_hint_between_two_needles_is_not_sure_of_either() -> None:
+    undecided = locate_needle(two_needles(), APPLICATOR, np.array([0.0, 5.0, 0.0]))
+    decided = locate_needle(two_needles(), APPLICATOR, np.array([7.0, 5.0, 0.0]))
+
+    assert undecided.confidence is Confidence.LOW
+    assert any("about as near to another" in reason for reason in undecided.reasons)
+    assert decided.confidence is Confidence.HIGH, decided.reasons
+    assert np.linalg.norm(decided.tip_lps_mm - [8.0, -8.0, 0.0]) < 0.3
+
+
+def test_metal_at_a_hint_that_cannot_be_measured_is_refused_and_no_other_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def only_the_left(volume: Volume, shaft: Shaft, applicator: Applicator) -> Measurement:
+        if shaft.frame.origin_lps_mm[0] < 0.0:
+            raise NeedleNotFoundError("too few voxels")
+        return measure_end(volume, shaft, applicator)
+
+    monkeypatch.setattr("iort_planner.geometry.needle_detection.measure_end", only_the_left)
+    with pytest.raises(NeedleNotFoundError, match="the metal there cannot be measured"):
+        locate_needle(two_needles(), APPLICATOR, np.array([-8.0, 5.0, 0.0]))
+
+
+def test_a_run_outside_the_image_is_no_needle_and_no_crash() -> None:
+    volume = scan(grid(spacing=(0.9, 0.9, 1.2)), needle(TIP, AXIS))
+    with pytest.raises(NeedleNotFoundError, match="too few voxels"):
+        build_scene(volume, frame_from(np.array([300.0, 0.0, 0.0]), AXIS), np.zeros(2), 20.0)
 
 
 def test_labels_count_levels_from_the_head_and_name_the_side_of_entry() -> None:
